@@ -1,0 +1,1061 @@
+#ifndef EVL_H
+#define EVL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this header, and of the binary interface it describes. */
+#define EVL_VERSION "0.1.0"
+#define EVL_VERSION_MAJOR 0
+#define EVL_VERSION_MINOR 1
+#define EVL_VERSION_PATCH 0
+#define EVL_ABI_VERSION 0
+
+/*
+ * evl: an event loop with asyncio's semantics. These rules hold for every function below; a function's comment says only
+ * what is its own.
+ *
+ * Results. A function that can fail returns int: 0 or a count, or a negative code. System errors are -errno; evl's own are
+ *   members of evl_error. evl_strerror describes a code, evl_errname names it, evl_error_detail tells more of the last
+ *   failure. Predicates (is_..., cancelled, scheduled, equal) return 1 or 0 and take NULL. Nothing you can pass aborts the
+ *   process: NULL, closed loops, wrong threads are codes.
+ * Ownership. What comes through an output (the last parameter, written only on success) is a reference of yours: give it
+ *   back by the type's _unref (or _free). A pointer that is returned by a ..._get_... or ..._as_... function is borrowed.
+ *   _ref and _unref are thread-safe and take NULL. Where out "may be NULL", no object is made. Strings and tables
+ *   are copied.
+ * Callbacks come as three: function, arg, arg_free. evl calls arg_free(arg) (unless it is NULL) exactly once, when it will not
+ *   use arg again: after the last call, on cancel, replacement, close, last unref, and when the function that
+ *   was given it fails. It never runs while that callback is on the stack.
+ * Failures. A callback reports a failure by evl_raise; the loop then calls its exception handler. C++ exceptions and
+ *   pthread_exit must not leave a callback (the process aborts and says so), nor may longjmp (undefined).
+ * Threads. A loop is used from the thread that runs it; another thread's call answers EVL_EWRONGTHREAD. While it does not run,
+ *   any thread may use it, one at a time. Functions marked "Any thread", and those named ..._threadsafe, may be called from
+ *   anywhere. Callbacks run on the loop's thread, inside of a run function.
+ * Time is int64_t nanoseconds of the loop's clock, which is monotonic. EVL_FOREVER means no limit.
+ * Sized structs begin with their size; fill them by their _init function, or zero them and set size.
+ */
+
+#ifndef EVL_API
+#define EVL_API
+#endif
+
+/* No limit of time. */
+#define EVL_FOREVER INT64_MAX
+/* Milliseconds and seconds as nanoseconds, in 64 bits. */
+#define EVL_MS(x) ((int64_t)(x) * INT64_C(1000000))
+#define EVL_SECONDS(x) ((int64_t)(x) * INT64_C(1000000000))
+
+/* An event loop: asyncio.AbstractEventLoop. Reference counted. */
+typedef struct evl_loop evl_loop;
+/* A callback on its way: asyncio.Handle. Reference counted. */
+typedef struct evl_handle evl_handle;
+/* A reference that does not keep its handle alive. */
+typedef struct evl_weak_handle evl_weak_handle;
+/* A callback with a deadline: asyncio.TimerHandle. Reference counted; evl_timer_as_handle shows it as a handle. */
+typedef struct evl_timer evl_timer;
+/* Which loop a thread has: asyncio.AbstractEventLoopPolicy. Reference counted. */
+typedef struct evl_policy evl_policy;
+/* Values of context variables: contextvars.Context. Reference counted. */
+typedef struct evl_context evl_context;
+/* A context variable: contextvars.ContextVar. Reference counted. */
+typedef struct evl_context_var evl_context_var;
+/* What undoes a set: contextvars.Token. Reference counted. */
+typedef struct evl_context_token evl_context_token;
+
+
+// evl's own error codes. A system error is the negated errno; every code here is below -20000.
+typedef enum evl_error {
+    // The loop is closed.
+    EVL_ECLOSED = -20001,
+    // The loop belongs to another thread, which runs it or is inside one of its functions.
+    EVL_EWRONGTHREAD = -20002,
+    // The loop is running, or this thread already runs another loop.
+    EVL_ERUNNING = -20003,
+    // No loop: none is running on this thread, or the policy has none for it.
+    EVL_ENOLOOP = -20004,
+    // The handle came from a call_* function and has run: it is one-shot.
+    EVL_EDONE = -20005,
+    // The handle was cancelled.
+    EVL_ECANCELLED = -20006,
+    // evl_raise and its like were called outside of a callback.
+    EVL_ENOTINCALLBACK = -20007,
+    // A callback asked the program to exit (evl_raise_exit); see evl_loop_exit_code.
+    EVL_EEXIT = -20008,
+    // A Rust panic was stopped at the surface of the library. The loop it happened in can only be closed.
+    EVL_EPANIC = -20009,
+    // A sized struct has a wrong size, or sets a field or flag this version does not know.
+    EVL_EOPTIONS = -20010,
+    // The process was forked since the loop was made: call evl_loop_after_fork.
+    EVL_EFORKED = -20011,
+    // Somebody else owns it: a signal that another loop handles.
+    EVL_EBUSY = -20012,
+    // The policy does not implement this operation.
+    EVL_ENOTIMPLEMENTED = -20013,
+    // The context variable has no value here, and no default.
+    EVL_ENOVALUE = -20014,
+    // The token was used already, or belongs to another variable or context.
+    EVL_ETOKEN = -20015,
+    // The context is entered already.
+    EVL_EENTERED = -20016,
+    // The context is not the current one of this thread.
+    EVL_ENOTENTERED = -20017,
+    // The loop's clock is not a manual one.
+    EVL_ECLOCK = -20018,
+    // The signal cannot be caught.
+    EVL_ESIGNAL = -20019,
+    // The handle is scheduled already.
+    EVL_ESCHEDULED = -20020,
+} evl_error;
+
+// Flags of evl_loop_options.
+typedef enum evl_loop_flag {
+    // Start in debug mode, as evl_loop_set_debug does. The environment variable EVL_DEBUG=1 does it for every
+    // loop.
+    EVL_LOOP_DEBUG = 1,
+    // The clock stands still unless evl_loop_advance moves it: for testing programs with timers.
+    EVL_LOOP_MANUAL_CLOCK = 2,
+    // evl_loop_fd becomes readable when a timer is due, too (Linux).
+    EVL_LOOP_FD_DEADLINES = 4,
+} evl_loop_flag;
+
+// Levels of the log callback.
+typedef enum evl_log_level {
+    // Told in debug mode only.
+    EVL_LOG_DEBUG = 0,
+    // Something took too long, or was left open.
+    EVL_LOG_WARNING = 1,
+    // A callback failed and no exception handler took it.
+    EVL_LOG_ERROR = 2,
+} evl_log_level;
+
+// What evl_loop_walk shows.
+typedef enum evl_walk_kind {
+    // A callback in the ready queue.
+    EVL_WALK_READY = 0,
+    // A started timer.
+    EVL_WALK_TIMER = 1,
+    // A reader; number is its descriptor.
+    EVL_WALK_READER = 2,
+    // A writer; number is its descriptor.
+    EVL_WALK_WRITER = 3,
+    // A signal handler; number is its signal.
+    EVL_WALK_SIGNAL = 4,
+} evl_walk_kind;
+
+// Releases an arg, exactly once, when evl will not use it again. May be called by the thread that drops the
+// last reference.
+typedef void (*evl_free_fn)(void *arg);
+
+// What the loop calls. arg is the pointer it was registered with.
+typedef void (*evl_callback)(void *arg);
+
+// Hooks by which a host language carries its own notion of context along with every callback of a loop.
+typedef struct evl_context_hooks {
+    // sizeof(evl_context_hooks) as the caller knows it.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // Called by every scheduling call, on its thread: returns what release will get, exactly once. Must not be
+    // NULL.
+    void *(*capture)(void *data);
+    // Called before every call of the callback. May be NULL.
+    void (*enter)(void *data, void *captured);
+    // Called after every call of the callback. May be NULL.
+    void (*leave)(void *data, void *captured);
+    // Releases what capture returned. May be NULL. It may be called on the thread that drops the last
+    // reference.
+    void (*release)(void *data, void *captured);
+} evl_context_hooks;
+
+// Options of evl_loop_new. Initialise with evl_loop_options_init; a field that is zero has its default.
+typedef struct evl_loop_options {
+    // The size of this struct as the caller knows it: sizeof(evl_loop_options).
+    uint32_t size;
+    // evl_loop_flag members, or'ed.
+    uint32_t flags;
+    // Where a manual clock starts, in nanoseconds.
+    int64_t start_time_ns;
+    // In debug mode, callbacks that take this long or longer are reported. Default 100 ms.
+    int64_t slow_callback_duration_ns;
+    // Hooks that carry a host language's context along with every callback, or NULL; the table is copied.
+    const struct evl_context_hooks *context_hooks;
+    // Passed to the context hooks. Must outlive the loop.
+    void *context_hooks_data;
+} evl_loop_options;
+
+// What an exception handler is told: asyncio's context dictionary. Valid during the call.
+typedef struct evl_exception {
+    // sizeof(evl_exception) as the maker of this struct knows it.
+    uint32_t size;
+    // The code of the failure, negative.
+    int code;
+    // What happened: the message of evl_raise, or evl's own. Never NULL when evl reports.
+    const char *message;
+    // The object given to evl_raise_object, or NULL. It stays evl's; it is released after the handler returns.
+    void *object;
+    // The handle whose callback failed, or NULL. Borrowed.
+    evl_handle *handle;
+    // Return addresses of the stack that scheduled the callback (debug mode), or NULL.
+    void *const *traceback;
+    // How many there are.
+    size_t traceback_length;
+} evl_exception;
+
+// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
+typedef void (*evl_exception_handler)(evl_loop *event_loop, const struct evl_exception *exception, void *arg);
+
+// Counters of a loop since it was made. See evl_loop_metrics.
+typedef struct evl_metrics {
+    // sizeof(evl_metrics) as the caller knows it; set it before the call.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // Iterations run.
+    uint64_t iterations;
+    // Callbacks called.
+    uint64_t callbacks;
+    // Times the operating system was asked for events.
+    uint64_t polls;
+    // Descriptor events it gave.
+    uint64_t events;
+    // Callbacks that came from other threads.
+    uint64_t posts;
+    // Callbacks waiting in the ready queue now.
+    uint64_t ready;
+    // Timers started now.
+    uint64_t timers;
+    // Readers and writers registered now.
+    uint64_t watchers;
+} evl_metrics;
+
+// Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
+// was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
+typedef int (*evl_walk_fn)(evl_handle *handle, int kind, int number, void *arg);
+
+// Takes reports of evl: level is one of evl_log_level, message is valid during the call. Called on the loop's
+// thread.
+typedef void (*evl_log_fn)(int level, const char *message, void *arg);
+
+// Makes a loop: writes a reference that evl takes over to *out and returns 0, or returns a negative code.
+typedef int (*evl_loop_factory)(void *arg, evl_loop **out);
+
+// The functions of a policy of your own. A NULL entry answers EVL_ENOTIMPLEMENTED. They are called on the
+// thread that asks, with no lock held.
+typedef struct evl_policy_vtable {
+    // sizeof(evl_policy_vtable) as the caller knows it.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // AbstractEventLoopPolicy.get_event_loop: writes a reference, which the asker owns, to *out and returns 0,
+    // or returns a code.
+    evl_loop_factory get_loop;
+    // AbstractEventLoopPolicy.set_event_loop: event_loop is borrowed, and may be NULL.
+    int (*set_loop)(void *arg, evl_loop *event_loop);
+    // AbstractEventLoopPolicy.new_event_loop: writes a reference, which the asker owns, to *out and returns 0,
+    // or returns a code.
+    evl_loop_factory new_loop;
+} evl_policy_vtable;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The version of the library that runs, such as "0.1.0": compare with the header's EVL_VERSION. A static
+// string. Any thread.
+EVL_API const char *evl_version(void);
+
+// The version of the library's binary interface, which the number in its soname is: compare with the header's
+// EVL_ABI_VERSION. Any thread.
+EVL_API unsigned int evl_abi_version(void);
+
+// Describes a code: "loop is closed", "Permission denied".
+//
+// Returns a static string, also for 0 and for codes it does not know. Never NULL. Any thread.
+EVL_API const char *evl_strerror(int code);
+
+// Names a code: "EVL_ECLOSED", "EACCES".
+//
+// Returns a static string, "UNKNOWN" for codes it does not know. Never NULL. Any thread.
+EVL_API const char *evl_errname(int code);
+
+// Writes more about this thread's last failure in evl, such as "add_reader: descriptor 7: Operation not
+// permitted".
+//
+// Fills buffer with at most size bytes including the final NUL and returns the whole length without it (0:
+// nothing is known), so that a return >= size means it was cut. buffer may be NULL when size is 0. The code
+// alone is always enough to act on. Any thread. Errors: -EINVAL (buffer is NULL, size is not 0).
+EVL_API int evl_error_detail(char *buffer, size_t size);
+
+// Reports a failure from inside a callback, as an exception raised by it: after the callback has returned, the
+// loop calls its exception handler with this code and message.
+//
+// The first raise in a callback wins, later ones are ignored (and return 0). code is any negative number: an
+// errno negated, one of evl's, or your own. message is copied and may be NULL. Called on the thread that runs
+// the callback. Errors: EVL_ENOTINCALLBACK (no callback is running on this thread), -EINVAL (code is not
+// negative).
+EVL_API
+int evl_raise(int code,
+              const char *message);
+
+// evl_raise for bindings that carry an exception object of their own. object reaches the exception handler in
+// evl_exception.object.
+//
+// object_free (may be NULL) runs exactly once, when evl will not use object again: after the exception handler
+// has returned, or at once when this raise is not the first or fails. Errors: as evl_raise.
+EVL_API
+int evl_raise_object(int code,
+                     const char *message,
+                     void *object,
+                     evl_free_fn object_free);
+
+// Asks the program to end, as SystemExit does in asyncio: the run function returns EVL_EEXIT as soon as this
+// callback has returned. What is queued stays queued, and the loop can be run again.
+//
+// exit_code is handed out by evl_loop_exit_code. It wins over an evl_raise in the same callback; of two exits
+// the first wins. Called on the thread that runs the callback. Errors: EVL_ENOTINCALLBACK.
+EVL_API int evl_raise_exit(int exit_code);
+
+// Makes a handle that is not scheduled yet: asyncio.events.Handle(callback, args, loop, context).
+//
+// It can be scheduled again and again until it is cancelled. context NULL: the current context is captured. On
+// success *out is your reference (out must not be NULL). arg_free runs exactly once: on cancel, on close, or
+// with the last reference, and also when this function fails. On the loop's thread. Errors: -EINVAL (NULL
+// loop, callback or out), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+EVL_API
+int evl_handle_new(evl_loop *event_loop,
+                   evl_callback callback,
+                   void *arg,
+                   evl_free_fn arg_free,
+                   evl_context *context,
+                   evl_handle **out);
+
+// Puts the handle at the end of the ready queue, as loop.call_soon does with a new one.
+//
+// On the loop's thread. Errors: EVL_ESCHEDULED (it is in the queue already), EVL_ECANCELLED, EVL_EDONE (made
+// by a call_* function and has run), -EINVAL (NULL; or it belongs to a timer, descriptor or signal, which
+// schedule it themselves), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API int evl_handle_schedule(evl_handle *handle);
+
+// Cancels the callback: it will not run again, and its arg is released (after the present call, when it is
+// running). asyncio.events.Handle.cancel; the handle of a timer is cancelled as evl_timer_cancel does.
+//
+// Cancelling again, or after the callback has run, does nothing and returns 0; so does cancelling after the
+// loop was closed. On the loop's thread. Errors: -EINVAL (NULL), EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_handle_cancel(evl_handle *handle);
+
+// Whether the handle was cancelled: 1 or 0. asyncio.events.Handle.cancelled. NULL gives 0. Any thread.
+EVL_API int evl_handle_cancelled(const evl_handle *handle);
+
+// Sets a name for repr and reports. name is copied; NULL removes it.
+//
+// On the loop's thread. Errors: -EINVAL (NULL handle), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_handle_set_name(evl_handle *handle, const char *name);
+
+// Writes what the handle is, such as "<Handle tick at 0x55d0c0 cancelled>". asyncio.events.Handle.__repr__.
+//
+// Fills buffer with at most size bytes including the NUL and returns the whole length without it. buffer may
+// be NULL when size is 0. Any thread. Errors: -EINVAL (NULL handle; buffer NULL and size not 0).
+EVL_API int evl_handle_repr(const evl_handle *handle, char *buffer, size_t size);
+
+// Copies the return addresses of the stack that made the handle, innermost first: recorded in debug mode only.
+//
+// Writes at most capacity addresses and returns how many there are (0: none were recorded). Any thread.
+// Errors: -EINVAL (NULL handle; addresses NULL and capacity not 0).
+EVL_API
+int evl_handle_traceback(const evl_handle *handle,
+                         void **addresses,
+                         size_t capacity);
+
+// Writes the stack that made the handle as text, a frame a line, symbolised now. Nothing when none was
+// recorded.
+//
+// Buffer rules and errors as evl_handle_repr. Any thread.
+EVL_API int evl_handle_traceback_text(const evl_handle *handle, char *buffer, size_t size);
+
+// The loop the handle belongs to: borrowed, do not unref it. asyncio.events.Handle._loop. NULL for NULL. Any
+// thread.
+EVL_API evl_loop *evl_handle_get_loop(const evl_handle *handle);
+
+// The context the callback runs in: borrowed, and valid as long as the handle. asyncio.events.Handle._context.
+//
+// NULL for NULL, on the wrong thread, or when memory is short. On the loop's thread.
+EVL_API
+evl_context *evl_handle_get_context(evl_handle *handle);
+
+// Takes another reference and returns handle. NULL gives NULL. Any thread.
+EVL_API evl_handle *evl_handle_ref(evl_handle *handle);
+
+// Gives a reference back; NULL is ignored. What is scheduled stays scheduled. The last reference of a handle
+// that is not scheduled frees it and releases its arg. Any thread.
+EVL_API void evl_handle_unref(evl_handle *handle);
+
+// Makes a weak reference to the handle: it does not keep it alive (weakref.ref(handle)).
+//
+// *out is yours, to give back by evl_weak_handle_free. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_handle_weak(evl_handle *handle, evl_weak_handle **out);
+
+// Returns a new reference to the handle, yours to unref, or NULL when it is gone. NULL gives NULL. Any thread.
+EVL_API
+evl_handle *evl_weak_handle_upgrade(const evl_weak_handle *weak);
+
+// Frees a weak reference; NULL is ignored. Any thread.
+EVL_API void evl_weak_handle_free(evl_weak_handle *weak);
+
+// For bindings: runs the callback now, in its context, whether it is scheduled or not; a failure goes to the
+// exception handler. asyncio.events.Handle._run.
+//
+// A one-shot handle is done afterwards. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECANCELLED,
+// EVL_EDONE, EVL_EENTERED (it is running now), EVL_EEXIT (the callback called evl_raise_exit), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API int evl_handle_run(evl_handle *handle);
+
+// Makes a timer for the deadline when_ns (nanoseconds of the loop's clock) that is not started yet:
+// asyncio.events.TimerHandle(when, callback, args, loop, context).
+//
+// It can be started again after it fired, by evl_timer_reschedule or evl_timer_schedule, until it is
+// cancelled. Ownership, context, thread and errors as evl_handle_new.
+EVL_API
+int evl_timer_new(evl_loop *event_loop,
+                  int64_t when_ns,
+                  evl_callback callback,
+                  void *arg,
+                  evl_free_fn arg_free,
+                  evl_context *context,
+                  evl_timer **out);
+
+// Starts the timer for its deadline.
+//
+// A deadline in the past is due at once. On the loop's thread. Errors: EVL_ESCHEDULED (it is started),
+// EVL_ECANCELLED, EVL_EDONE (made by call_later or call_at, and has fired), -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+EVL_API int evl_timer_schedule(evl_timer *timer);
+
+// Moves the timer to another deadline and starts it if it is not started. Allocates nothing for a timer that
+// is started, and moving a deadline later, as idle timeouts do, is little more than a store.
+//
+// Equal deadlines still fire in the order they were set. It may be called by the timer's own callback, unless
+// the timer is one-shot. For a timer made by call_every, the next tick moves and the interval stays. On the
+// loop's thread. Errors: EVL_ECANCELLED, EVL_EDONE, -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD,
+// EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+EVL_API int evl_timer_reschedule(evl_timer *timer, int64_t when_ns);
+
+// Cancels the timer and tells its loop, which forgets it: asyncio.events.TimerHandle.cancel. Rules and errors
+// as evl_handle_cancel.
+EVL_API int evl_timer_cancel(evl_timer *timer);
+
+// Whether the timer was cancelled: 1 or 0. NULL gives 0. Any thread.
+EVL_API int evl_timer_cancelled(const evl_timer *timer);
+
+// The timer's deadline, in nanoseconds of the loop's clock: asyncio.TimerHandle.when.
+//
+// Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_timer_when(const evl_timer *timer, int64_t *when_ns);
+
+// The timer as a handle: the same object, borrowed. NULL for NULL. Any thread.
+EVL_API evl_handle *evl_timer_as_handle(evl_timer *timer);
+
+// Takes another reference and returns timer. NULL gives NULL. Any thread.
+EVL_API evl_timer *evl_timer_ref(evl_timer *timer);
+
+// Gives a reference back; NULL is ignored. A started timer stays started. Any thread.
+EVL_API void evl_timer_unref(evl_timer *timer);
+
+// For bindings: whether the timer is started and has not fired: 1 or 0. asyncio.TimerHandle._scheduled. NULL
+// gives 0. Any thread.
+EVL_API int evl_timer_scheduled(const evl_timer *timer);
+
+// For bindings: *order becomes -1, 0 or 1 as a's deadline is before, at or after b's.
+// asyncio.TimerHandle.__lt__ and its like.
+//
+// Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_timer_compare(const evl_timer *a, const evl_timer *b, int *order);
+
+// For bindings: 1 when both have the same deadline, callback, arg and cancelled state, else 0.
+// asyncio.TimerHandle.__eq__.
+//
+// NULL equals nothing. On the loop's thread (or while the loop does not run).
+EVL_API int evl_timer_equal(const evl_timer *a, const evl_timer *b);
+
+// For bindings: a hash of the deadline, equal for timers that evl_timer_equal finds equal.
+// asyncio.TimerHandle.__hash__.
+//
+// Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_timer_hash(const evl_timer *timer, uint64_t *hash);
+
+// Makes a context variable: contextvars.ContextVar(name, default=...). name is copied, and may be NULL.
+//
+// default_value NULL means that there is no default; default_free (may be NULL) releases it with the variable,
+// or when this function fails. *out is yours. Any thread. Errors: -EINVAL (out is NULL).
+EVL_API
+int evl_context_var_new(const char *name,
+                        void *default_value,
+                        evl_free_fn default_free,
+                        evl_context_var **out);
+
+// Takes another reference and returns var. NULL gives NULL. Any thread.
+EVL_API evl_context_var *evl_context_var_ref(evl_context_var *var);
+
+// Gives a reference back; NULL is ignored. Contexts in which it has a value keep it. Any thread.
+EVL_API void evl_context_var_unref(evl_context_var *var);
+
+// The variable's name, copied as evl_handle_repr does; empty when it has none. Any thread. Errors: -EINVAL.
+EVL_API int evl_context_var_name(const evl_context_var *var, char *buffer, size_t size);
+
+// The variable's value in the current context, or else its default: ContextVar.get.
+//
+// *value is borrowed: valid while the current context has it. Any thread. Errors: EVL_ENOVALUE, -EINVAL
+// (NULL).
+EVL_API int evl_context_var_get(evl_context_var *var, void **value);
+
+// Sets the variable in the current context: ContextVar.set. Other contexts, and copies made before, do not see
+// it.
+//
+// value_free (may be NULL) runs exactly once, when no context and no token has the value any more, or when
+// this function fails. out may be NULL; else *out is a token of yours by which evl_context_var_reset undoes
+// this. Any thread. Errors: -EINVAL (NULL var).
+EVL_API
+int evl_context_var_set(evl_context_var *var,
+                        void *value,
+                        evl_free_fn value_free,
+                        evl_context_token **out);
+
+// Puts the variable back to what it was before the set that made token: ContextVar.reset. A token works once,
+// and in the context it was made in.
+//
+// Any thread. Errors: EVL_ETOKEN, -EINVAL (NULL).
+EVL_API int evl_context_var_reset(evl_context_var *var, evl_context_token *token);
+
+// The variable a token is of: Token.var. Borrowed, valid as long as the token. NULL for NULL. Any thread.
+EVL_API evl_context_var *evl_context_token_get_var(const evl_context_token *token);
+
+// The value before the set: Token.old_value. Borrowed, valid as long as the token. Any thread. Errors:
+// EVL_ENOVALUE (Token.MISSING), -EINVAL.
+EVL_API int evl_context_token_old_value(const evl_context_token *token, void **value);
+
+// Takes another reference and returns token. NULL gives NULL. Any thread.
+EVL_API evl_context_token *evl_context_token_ref(evl_context_token *token);
+
+// Gives a reference back; NULL is ignored. Any thread.
+EVL_API void evl_context_token_unref(evl_context_token *token);
+
+// Makes an empty context: contextvars.Context(). *out is yours. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_context_new(evl_context **out);
+
+// Makes a context with the values of another: Context.copy. It costs a reference, however many values there
+// are. *out is yours. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_context_copy(evl_context *context, evl_context **out);
+
+// Makes a context with the values of the current one: contextvars.copy_context. *out is yours. Any thread.
+// Errors: -EINVAL (NULL).
+EVL_API int evl_context_copy_current(evl_context **out);
+
+// Calls callback(arg) at once, on this thread, with context as the current one: Context.run. What it sets
+// stays in context.
+//
+// A context is entered once at a time. Any thread. Errors: EVL_EENTERED, -EINVAL (NULL context or callback).
+EVL_API int evl_context_run(evl_context *context, evl_callback callback, void *arg);
+
+// Makes context the current one of this thread until evl_context_exit: PyContext_Enter, for bindings that
+// cannot use evl_context_run. evl holds a reference meanwhile.
+//
+// A callback exits what it entered before it returns; evl does it where it did not. Any thread. Errors:
+// EVL_EENTERED, -EINVAL (NULL).
+EVL_API int evl_context_enter(evl_context *context);
+
+// Leaves context, which must be the last one entered on this thread: PyContext_Exit.
+//
+// Any thread. Errors: EVL_ENOTENTERED, -EINVAL (NULL).
+EVL_API int evl_context_exit(evl_context *context);
+
+// The value of var in context, whatever is current: context[var]. Defaults do not count.
+//
+// *value is borrowed: valid while context has it. Any thread. Errors: EVL_ENOVALUE, -EINVAL (NULL).
+EVL_API int evl_context_get(evl_context *context, evl_context_var *var, void **value);
+
+// How many variables have a value in context: len(context). Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_context_size(evl_context *context, size_t *size);
+
+// Takes another reference and returns context. NULL gives NULL. Any thread.
+EVL_API evl_context *evl_context_ref(evl_context *context);
+
+// Gives a reference back; NULL is ignored. Any thread.
+EVL_API void evl_context_unref(evl_context *context);
+
+// Fills options with the defaults. size is sizeof *options.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (size is smaller than the size field itself, or larger than
+// this library knows).
+EVL_API
+int evl_loop_options_init(struct evl_loop_options *options,
+                          uint32_t size);
+
+// Makes a loop: asyncio.new_event_loop without a policy. options may be NULL.
+//
+// *out is yours, to give back by evl_loop_unref; the last reference closes a loop that does not run. Nothing
+// is started: no thread, no signal handler. Any thread. Errors: -EINVAL (out is NULL), EVL_EOPTIONS, -ENOMEM,
+// and what the system says when it can make no poller (-EMFILE, -ENFILE).
+EVL_API int evl_loop_new(const struct evl_loop_options *options, evl_loop **out);
+
+// Takes another reference and returns event_loop. NULL gives NULL. Any thread.
+EVL_API evl_loop *evl_loop_ref(evl_loop *event_loop);
+
+// Gives a reference back; NULL is ignored. The last one closes the loop as evl_loop_close does; if the loop
+// runs, when it stops running. Any thread.
+EVL_API void evl_loop_unref(evl_loop *event_loop);
+
+// Runs until evl_loop_stop: loop.run_forever.
+//
+// Returns 0 when stopped. On any one thread, which the loop belongs to while it runs. Errors: EVL_EEXIT (a
+// callback called evl_raise_exit), EVL_ERUNNING (this loop runs, or this thread runs another), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -EINVAL (NULL), and system errors of the poller.
+EVL_API int evl_loop_run_forever(evl_loop *event_loop);
+
+// Runs one iteration: waits until something is ready, but not longer than timeout_ns, then runs exactly the
+// callbacks that are ready.
+//
+// timeout_ns 0 does not wait; EVL_FOREVER waits without limit. Returns how many callbacks ran (at most
+// INT_MAX). A stop that was asked for before is used up by it, and makes it not wait. Threads and errors as
+// evl_loop_run_forever; -EINVAL also for a negative timeout.
+EVL_API int evl_loop_run_once(evl_loop *event_loop, int64_t timeout_ns);
+
+// Runs iterations until nothing is ready and a poll without waiting finds nothing, or evl_loop_stop. Timers
+// that are not due and watchers that are not ready do not hold it.
+//
+// Returns how many callbacks ran. Threads and errors as evl_loop_run_forever.
+EVL_API int evl_loop_run_until_idle(evl_loop *event_loop);
+
+// Stops the loop after the present iteration: loop.stop. Before a run, the next run does one iteration and
+// polls once.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_stop(evl_loop *event_loop);
+
+// evl_loop_stop from any thread: loop.call_soon_threadsafe(loop.stop). Wakes the loop.
+//
+// Any thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EFORKED.
+EVL_API int evl_loop_stop_threadsafe(evl_loop *event_loop);
+
+// Closes the loop: loop.close. What is pending is abandoned: no callback runs, every arg is released, every
+// descriptor and signal let go.
+//
+// Closing a closed loop does nothing and returns 0. References stay valid, and every other call answers
+// EVL_ECLOSED. From any thread while the loop does not run. Errors: EVL_ERUNNING (it runs), EVL_EWRONGTHREAD
+// (another thread is using it), -EINVAL (NULL).
+EVL_API int evl_loop_close(evl_loop *event_loop);
+
+// Whether the loop is running: 1 or 0. loop.is_running. NULL gives 0. Any thread.
+EVL_API int evl_loop_is_running(const evl_loop *event_loop);
+
+// Whether the loop was closed: 1 or 0. loop.is_closed. NULL gives 0. Any thread.
+EVL_API int evl_loop_is_closed(const evl_loop *event_loop);
+
+// Reads the loop's clock, in nanoseconds: loop.time. Monotonic; its zero is arbitrary (0 by default on a
+// manual clock).
+//
+// Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_loop_time(const evl_loop *event_loop, int64_t *time_ns);
+
+// The time of the present iteration, without reading the clock again; outside of an iteration, the clock.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_now(evl_loop *event_loop, int64_t *time_ns);
+
+// The clock's resolution in nanoseconds: asyncio's _clock_resolution. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_loop_clock_resolution(const evl_loop *event_loop, int64_t *resolution_ns);
+
+// Moves a manual clock forward by delta_ns. Timers that become due fire at the next run; nothing runs inside
+// of this call.
+//
+// On the loop's thread, also from callbacks and hooks. Errors: EVL_ECLOCK (the loop has a real clock), -EINVAL
+// (NULL; delta_ns is negative), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_advance(evl_loop *event_loop,
+                     int64_t delta_ns);
+
+// The code given to evl_raise_exit by the callback that ended the last run with EVL_EEXIT, or 0.
+//
+// Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_loop_exit_code(const evl_loop *event_loop, int *exit_code);
+
+// Schedules callback for the next iteration: loop.call_soon. Callbacks run in the order they were scheduled.
+//
+// context NULL: the current context is captured. out may be NULL: then no handle is made, which is the fastest
+// way. Otherwise *out is your reference to a one-shot handle. arg_free runs exactly once, after the call, on
+// cancel, on close, or when this function fails. On the loop's thread. Errors: -EINVAL (NULL loop or
+// callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+EVL_API
+int evl_loop_call_soon(evl_loop *event_loop,
+                       evl_callback callback,
+                       void *arg,
+                       evl_free_fn arg_free,
+                       evl_context *context,
+                       evl_handle **out);
+
+// evl_loop_call_soon from any thread: loop.call_soon_threadsafe. Wakes the loop if it sleeps.
+//
+// Callbacks of one thread keep their order. The handle, when asked for, may be cancelled on the loop's thread
+// only. arg_free may run on the thread that closes the loop. Any thread. Errors: -EINVAL (NULL loop or
+// callback), EVL_ECLOSED, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+EVL_API
+int evl_loop_call_soon_threadsafe(evl_loop *event_loop,
+                                  evl_callback callback,
+                                  void *arg,
+                                  evl_free_fn arg_free,
+                                  evl_context *context,
+                                  evl_handle **out);
+
+// Schedules callback delay_ns nanoseconds from the clock's time now: loop.call_later. EVL_MS and EVL_SECONDS
+// convert.
+//
+// A delay of zero or less is due at the next iteration, after what was scheduled soon before. Ownership,
+// context, out, thread and errors as evl_loop_call_soon.
+EVL_API
+int evl_loop_call_later(evl_loop *event_loop,
+                        int64_t delay_ns,
+                        evl_callback callback,
+                        void *arg,
+                        evl_free_fn arg_free,
+                        evl_context *context,
+                        evl_timer **out);
+
+// Schedules callback for the time when_ns of the loop's clock: loop.call_at. A timer never fires early; equal
+// deadlines fire in the order they were made.
+//
+// Ownership, context, out, thread and errors as evl_loop_call_soon.
+EVL_API
+int evl_loop_call_at(evl_loop *event_loop,
+                     int64_t when_ns,
+                     evl_callback callback,
+                     void *arg,
+                     evl_free_fn arg_free,
+                     evl_context *context,
+                     evl_timer **out);
+
+// Calls callback every interval_ns nanoseconds, first after one interval, until the timer is cancelled: beyond
+// asyncio.
+//
+// The rate is fixed: ticks stand at multiples of the interval from the start, and ticks that were missed
+// become one. The callback may cancel its own timer. Ownership, context, out, thread and errors as
+// evl_loop_call_soon; -EINVAL also when interval_ns is not positive.
+EVL_API
+int evl_loop_call_every(evl_loop *event_loop,
+                        int64_t interval_ns,
+                        evl_callback callback,
+                        void *arg,
+                        evl_free_fn arg_free,
+                        evl_context *context,
+                        evl_timer **out);
+
+// Turns debug mode on (not 0) or off: loop.set_debug. It records where handles are made and reports slow
+// callbacks and loops that nobody closed.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_set_debug(evl_loop *event_loop, int enabled);
+
+// Whether debug mode is on: 1 or 0. loop.get_debug. NULL gives 0. Any thread.
+EVL_API int evl_loop_get_debug(const evl_loop *event_loop);
+
+// Sets from how many nanoseconds on a callback is reported as slow in debug mode: loop.slow_callback_duration.
+//
+// Any thread. Errors: -EINVAL (NULL, or negative).
+EVL_API
+int evl_loop_set_slow_callback_duration(evl_loop *event_loop,
+                                        int64_t duration_ns);
+
+// Reads the duration that evl_loop_set_slow_callback_duration sets. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_loop_get_slow_callback_duration(const evl_loop *event_loop, int64_t *duration_ns);
+
+// Sets the function that is told of failing callbacks: loop.set_exception_handler. NULL restores the default,
+// which logs.
+//
+// arg_free runs when the handler is replaced or the loop closed, or when this function fails. On the loop's
+// thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_set_exception_handler(evl_loop *event_loop,
+                                   evl_exception_handler handler,
+                                   void *arg,
+                                   evl_free_fn arg_free);
+
+// Reads the exception handler and its arg (either output may be NULL); *handler becomes NULL when the default
+// is in place. loop.get_exception_handler.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_get_exception_handler(evl_loop *event_loop, evl_exception_handler *handler, void **arg);
+
+// The default exception handler: logs the failure, the handle, and where it was made.
+// loop.default_exception_handler.
+//
+// exception begins with its size. On the loop's thread. Errors: -EINVAL (NULL), EVL_EOPTIONS, EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_default_exception_handler(evl_loop *event_loop, const struct evl_exception *exception);
+
+// Reports a failure as if a callback had: calls the exception handler, or the default one.
+// loop.call_exception_handler.
+//
+// exception begins with its size; message NULL means "Unhandled exception in event loop". Thread and errors as
+// evl_loop_default_exception_handler; EVL_EEXIT when the handler called evl_raise_exit.
+EVL_API
+int evl_loop_call_exception_handler(evl_loop *event_loop,
+                                    const struct evl_exception *exception);
+
+// Registers callback to be called by evl_loop_run_shutdown, last registered first: what shutdown_asyncgens is
+// to asyncio.
+//
+// Ownership, context, out, thread and errors as evl_loop_call_soon.
+EVL_API
+int evl_loop_add_shutdown_hook(evl_loop *event_loop,
+                               evl_callback callback,
+                               void *arg,
+                               evl_free_fn arg_free,
+                               evl_context *context,
+                               evl_handle **out);
+
+// Runs the shutdown hooks, each once, last registered first, and then the loop until it is idle, so that what
+// they scheduled at once is done. Call it before evl_loop_close, which itself runs no callbacks.
+//
+// Returns how many callbacks ran. Threads and errors as evl_loop_run_forever.
+EVL_API int evl_loop_run_shutdown(evl_loop *event_loop);
+
+// Fills metrics, whose size field is set. Counters never decrease.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_metrics(evl_loop *event_loop, struct evl_metrics *metrics);
+
+// Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
+//
+// Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
+// and *deadline_ns (may be NULL) is the time of the next timer, or EVL_FOREVER. On the loop's thread, outside
+// of its callbacks. Errors: EVL_ERUNNING, -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API int evl_loop_prepare(evl_loop *event_loop, int64_t *deadline_ns);
+
+// Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other
+// threads; with EVL_LOOP_FD_DEADLINES also due timers. The loop owns it; only wait for it to be readable.
+//
+// It changes when evl_loop_after_fork is called. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOSYS (this platform's poller has none).
+EVL_API int evl_loop_fd(evl_loop *event_loop);
+
+// Sets functions that are called right before and right after the loop waits in the operating system, where a
+// language releases its lock. They are not called round a poll that does not wait.
+//
+// before may advance a manual clock: the deadline is looked at again afterwards. They must not raise. Either
+// may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or when this function fails.
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_set_wait_hooks(evl_loop *event_loop,
+                            evl_callback before,
+                            evl_callback after,
+                            void *arg,
+                            evl_free_fn arg_free);
+
+// Shows what is registered now: ready callbacks, timers in the order of their deadlines, readers and writers,
+// signal handlers.
+//
+// visit may cancel what it is shown. Returns 0, or what visit returned to stop the walk. On the loop's thread.
+// Errors: -EINVAL (NULL loop or visit), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_walk(evl_loop *event_loop,
+                  evl_walk_fn visit,
+                  void *arg);
+
+// Keeps a pointer of yours with the loop; the one before is released first. data_free (may be NULL) runs when
+// it is replaced, or when the loop's memory is freed, or when this function fails.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_set_data(evl_loop *event_loop, void *data, evl_free_fn data_free);
+
+// The pointer kept by evl_loop_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_loop_get_data(const evl_loop *event_loop);
+
+// Sends the loop's reports (failures nobody handled, slow callbacks, debug) to log instead of stderr; NULL
+// restores stderr.
+//
+// arg_free runs when it is replaced or the loop is closed, or when this function fails. On the loop's thread.
+// Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_set_log(evl_loop *event_loop, evl_log_fn log, void *arg, evl_free_fn arg_free);
+
+// Makes the loop usable in a child process after fork: it gets a poller of its own, watching the same
+// descriptors, and is not running. What was scheduled stays scheduled.
+//
+// Signal handlers stay the loop's. On any one thread of the child, outside of callbacks. A loop that was not
+// forked is left alone (0). Errors: -EINVAL, EVL_ECLOSED, EVL_ERUNNING (it runs), EVL_EWRONGTHREAD (another
+// thread of the parent was inside of the loop when it was forked: it can only be closed), and system errors of
+// the poller.
+EVL_API
+int evl_loop_after_fork(evl_loop *event_loop);
+
+// Calls callback whenever fd is readable, at its end, or broken: loop.add_reader. Level-triggered: it is
+// called in every iteration until the descriptor is read empty.
+//
+// A reader that fd had before is replaced: its handle is cancelled. Remove it before closing fd. context NULL:
+// the current context is captured, and is the same for every call. out may be NULL; else *out is your
+// reference to a handle, whose cancel removes the reader, too. On the loop's thread. Errors: -EINVAL (NULL
+// loop or callback), -EBADF (negative or closed fd), -EPERM (a regular file or directory: always ready, cannot
+// be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader
+// that was there before stays.
+EVL_API
+int evl_loop_add_reader(evl_loop *event_loop,
+                        int fd,
+                        evl_callback callback,
+                        void *arg,
+                        evl_free_fn arg_free,
+                        evl_context *context,
+                        evl_handle **out);
+
+// Calls callback whenever fd is writable or broken: loop.add_writer. Rules and errors as evl_loop_add_reader.
+EVL_API
+int evl_loop_add_writer(evl_loop *event_loop,
+                        int fd,
+                        evl_callback callback,
+                        void *arg,
+                        evl_free_fn arg_free,
+                        evl_context *context,
+                        evl_handle **out);
+
+// Removes fd's reader and cancels its handle: loop.remove_reader. Returns 1, or 0 when there was none. The
+// descriptor may be closed already.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), -EBADF (negative fd), EVL_ECLOSED, EVL_EWRONGTHREAD,
+// EVL_EFORKED.
+EVL_API int evl_loop_remove_reader(evl_loop *event_loop, int fd);
+
+// Removes fd's writer and cancels its handle: loop.remove_writer. Rules and errors as evl_loop_remove_reader.
+EVL_API int evl_loop_remove_writer(evl_loop *event_loop, int fd);
+
+// Stops calling fd's reader, and keeps it registered. Pausing twice is pausing once. A call that is ready
+// already is withheld, too.
+//
+// On the loop's thread. Errors: -ENOENT (fd has no reader), -EINVAL (NULL), -EBADF (negative fd), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_pause_reader(evl_loop *event_loop,
+                          int fd);
+
+// Calls fd's reader again after evl_loop_pause_reader; what is readable now counts. Errors as
+// evl_loop_pause_reader.
+EVL_API int evl_loop_resume_reader(evl_loop *event_loop, int fd);
+
+// Stops calling fd's writer, and keeps it registered. Rules and errors as evl_loop_pause_reader.
+EVL_API int evl_loop_pause_writer(evl_loop *event_loop, int fd);
+
+// Calls fd's writer again after evl_loop_pause_writer. Errors as evl_loop_pause_reader.
+EVL_API int evl_loop_resume_writer(evl_loop *event_loop, int fd);
+
+// Calls callback in the loop when the process receives signal_number: loop.add_signal_handler. Signals that
+// arrive in quick succession may be told once.
+//
+// One loop owns a signal; a handler it had before is replaced and its handle cancelled. A signal that arrives
+// while the loop does not run is delivered when it runs. The action is installed with SA_RESTART. Any thread
+// may register that may use the loop. Ownership, context, out as evl_loop_add_reader. Errors: -EINVAL (NULL
+// loop or callback, no such signal), EVL_ESIGNAL (SIGKILL and SIGSTOP cannot be caught), EVL_EBUSY (another
+// loop owns it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API
+int evl_loop_add_signal_handler(evl_loop *event_loop,
+                                int signal_number,
+                                evl_callback callback,
+                                void *arg,
+                                evl_free_fn arg_free,
+                                evl_context *context,
+                                evl_handle **out);
+
+// Removes the handler and restores the action that was there before, unless somebody has installed another
+// since: loop.remove_signal_handler. Returns 1, or 0 when there was none.
+//
+// On the loop's thread. Errors: -EINVAL (NULL, no such signal), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_remove_signal_handler(evl_loop *event_loop, int signal_number);
+
+// Makes a default policy: a loop per thread, made by factory (NULL: evl_loop_new with default options).
+// asyncio.DefaultEventLoopPolicy with a _loop_factory.
+//
+// arg is passed to factory; arg_free runs with the policy's last reference, or when this function fails. *out
+// is yours. Any thread. Errors: -EINVAL (out is NULL), EVL_EPANIC.
+EVL_API
+int evl_policy_new_default(evl_loop_factory factory,
+                           void *arg,
+                           evl_free_fn arg_free,
+                           evl_policy **out);
+
+// Makes a policy out of functions of yours; the table is copied. arg is passed to them.
+//
+// arg_free runs with the policy's last reference, or when this function fails. *out is yours. Any thread.
+// Errors: -EINVAL (NULL vtable or out), EVL_EOPTIONS (the table's size), EVL_EPANIC.
+EVL_API
+int evl_policy_new(const struct evl_policy_vtable *vtable,
+                   void *arg,
+                   evl_free_fn arg_free,
+                   evl_policy **out);
+
+// Takes another reference and returns policy. NULL gives NULL. Any thread.
+EVL_API evl_policy *evl_policy_ref(evl_policy *policy);
+
+// Gives a reference back; NULL is ignored. The last one releases the loops the policy keeps. Any thread.
+EVL_API void evl_policy_unref(evl_policy *policy);
+
+// The policy's loop of this thread: AbstractEventLoopPolicy.get_event_loop. *out is a reference of yours.
+//
+// A default policy makes a loop only on the main thread, and only if evl_policy_set_loop was never called
+// there (with NULL counts as called). Any thread. Errors: EVL_ENOLOOP, -EINVAL (NULL), EVL_ENOTIMPLEMENTED,
+// what the factory or table returns.
+EVL_API int evl_policy_get_loop(evl_policy *policy, evl_loop **out);
+
+// Makes event_loop (NULL: none) the policy's loop of this thread: AbstractEventLoopPolicy.set_event_loop. The
+// policy takes a reference of its own, and gives it back when the loop is replaced, the thread ends or the
+// policy goes.
+//
+// Any thread. Errors: -EINVAL (NULL policy), EVL_ENOTIMPLEMENTED, what the table returns.
+EVL_API int evl_policy_set_loop(evl_policy *policy, evl_loop *event_loop);
+
+// Makes a loop as the policy makes them: AbstractEventLoopPolicy.new_event_loop. *out is yours; the thread's
+// loop is not touched.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_ENOTIMPLEMENTED, what the factory or table returns.
+EVL_API int evl_policy_new_loop(evl_policy *policy, evl_loop **out);
+
+// Keeps a pointer of yours with the policy; the one before is released first. data_free (may be NULL) runs
+// when it is replaced, with the policy's last reference, or when this function fails. Any thread. Errors:
+// -EINVAL (NULL policy).
+EVL_API int evl_policy_set_data(evl_policy *policy, void *data, evl_free_fn data_free);
+
+// The pointer kept by evl_policy_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_policy_get_data(const evl_policy *policy);
+
+// The process's policy: asyncio.get_event_loop_policy. Made on first use. *out is a reference of yours.
+//
+// Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_get_policy(evl_policy **out);
+
+// Sets the process's policy, for all threads: asyncio.set_event_loop_policy. evl takes a reference of its own.
+// NULL restores a new default policy on the next use.
+//
+// Any thread. Returns 0.
+EVL_API
+int evl_set_policy(evl_policy *policy);
+
+// The loop that runs on this thread: asyncio.get_running_loop. *out is a reference of yours.
+//
+// Any thread. Errors: EVL_ENOLOOP (none runs; so in a child process after fork), -EINVAL (NULL).
+EVL_API int evl_get_running_loop(evl_loop **out);
+
+// For bindings: says which loop runs on this thread (NULL: none), as asyncio._set_running_loop. The run
+// functions do this themselves. A reference is taken until it is replaced.
+//
+// Any thread. Errors: EVL_ERUNNING (evl itself runs a loop on this thread now).
+EVL_API int evl_set_running_loop(evl_loop *event_loop);
+
+// The running loop of this thread, or else the policy's: asyncio.get_event_loop. *out is a reference of yours.
+//
+// Any thread. Errors: as evl_policy_get_loop.
+EVL_API
+int evl_get_loop(evl_loop **out);
+
+// evl_policy_set_loop of the process's policy: asyncio.set_event_loop.
+EVL_API int evl_set_loop(evl_loop *event_loop);
+
+// evl_policy_new_loop of the process's policy: asyncio.new_event_loop.
+EVL_API int evl_new_loop(evl_loop **out);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* EVL_H */

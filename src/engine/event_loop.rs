@@ -1,0 +1,509 @@
+//! The loop object: who may use it, and what it is made of.
+//!
+//! A loop belongs to the thread whose number stands in `owner`: the thread that runs it, or one that is inside of one of its functions.
+//! [`EventLoop::enter`] proves that this thread is the one; the [`Owned`] it gives is the only way to the [`State`].
+
+use std::cell::UnsafeCell;
+use std::collections::HashMap;
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::arena::Arena;
+use super::callback::{CallFn, FreeArg, Unwinding};
+use super::clock::Clock;
+use super::exception::{Deliver, Handler};
+use super::handle::{Extra, Handle};
+use super::inbox::{self, Inbox};
+use super::metrics::Counters;
+use super::ready::Ready;
+use super::signals::Signals;
+use super::thread::{self, Thread};
+use super::timers::Timers;
+use super::watch::Watch;
+use super::{debug, lifetime};
+use crate::error::{Error, Result};
+use crate::poller::Poller;
+
+/// `owner` of a loop that nobody uses at the moment.
+pub(crate) const NOBODY: usize = 0;
+/// `owner` of a closed loop. No thread has these numbers: they are addresses.
+pub(crate) const CLOSED: usize = 1;
+/// `owner` of a loop in a child process that was not told of the fork.
+pub(crate) const FORKED: usize = 2;
+/// `owner` of a loop in which evl failed.
+pub(crate) const POISONED: usize = 3;
+
+/// What a loop is made with.
+pub struct Options {
+    /// Start in debug mode.
+    pub debug: bool,
+    /// The clock moves only when told.
+    pub manual_clock: bool,
+    /// The poller's descriptor tells of deadlines, too.
+    pub fd_deadlines: bool,
+    /// Where a manual clock starts.
+    pub start_time: i64,
+    /// What counts as slow in debug mode; 0: the default.
+    pub slow_callback: i64,
+    /// How a host carries its context along.
+    pub hooks: Option<Hooks>,
+}
+
+/// Functions of a host that carry its notion of context along with every callback.
+#[derive(Clone, Copy)]
+pub struct Hooks {
+    /// Called when something is scheduled.
+    pub capture: unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void,
+    /// Called before a callback.
+    pub enter: Option<unsafe extern "C-unwind" fn(*mut c_void, *mut c_void)>,
+    /// Called after a callback.
+    pub leave: Option<unsafe extern "C-unwind" fn(*mut c_void, *mut c_void)>,
+    /// Called when what was captured is not needed any more.
+    pub release: Option<unsafe extern "C-unwind" fn(*mut c_void, *mut c_void)>,
+    /// The first argument of each.
+    pub data: *mut c_void,
+}
+
+/// A function of the host that takes evl's reports.
+pub type LogFn = unsafe extern "C-unwind" fn(level: c_int, message: *const c_char, arg: *mut c_void);
+
+/// An event loop: `asyncio.AbstractEventLoop`.
+pub struct EventLoop {
+    pub(super) owner: AtomicUsize,
+    pub(super) state: UnsafeCell<State>,
+    pub(super) inbox: Inbox,
+    /// What only few handles have, by their address.
+    pub(super) extras: Mutex<HashMap<usize, Extra>>,
+    /// Handles that other threads make.
+    pub(super) shared_cells: Mutex<Arena>,
+    /// Cells of the loop's own arena that other threads let go of: a chain, taken as a whole.
+    pub(super) remote_free: AtomicPtr<Handle>,
+    /// References of hosts: the last one closes the loop.
+    pub(super) life: AtomicUsize,
+    /// What keeps the memory once life has ended: handles. See `lifetime`.
+    pub(super) memory: AtomicIsize,
+    pub(super) running: AtomicBool,
+    pub(super) closed: AtomicBool,
+    debug: AtomicBool,
+    exit_code: AtomicI32,
+    slow_callback: AtomicI64,
+    pub(super) clock: Clock,
+    pub(super) hooks: Option<Hooks>,
+    pub(super) fd_deadlines: bool,
+    data: AtomicPtr<c_void>,
+    /// Who owned the loop when the process was forked.
+    pub(super) forked_owner: AtomicUsize,
+    /// Its number in the list of all loops.
+    pub(super) registered: AtomicUsize,
+}
+
+// SAFETY: everything but `state` is atomic or locked; `state` is reached only through `Owned`, by one thread at a time; hooks are
+// documented to be called from any thread that schedules.
+unsafe impl Sync for EventLoop {}
+// SAFETY: as above.
+unsafe impl Send for EventLoop {}
+
+/// What only the owner touches.
+pub(crate) struct State {
+    /// The owner's thread.
+    pub(super) thread: *const Thread,
+    /// Debug mode or hooks: scheduling does more than pushing four words.
+    pub(super) elaborate: bool,
+    pub(super) ready: Ready,
+    pub(super) timers: Timers,
+    pub(super) cells: Arena,
+    /// Cells taken from `cells` and not put back by the owner.
+    pub(super) live_cells: isize,
+    pub(super) watch: Watch,
+    pub(super) signals: Signals,
+    /// None once closed.
+    pub(super) poller: Option<Poller>,
+    pub(super) stopping: bool,
+    /// The last reference went while this thread was inside of the loop.
+    pub(super) orphaned: bool,
+    /// How many run functions of this loop are on the stack: 0 or 1.
+    pub(super) runs: u32,
+    pub(super) now: i64,
+    pub(super) now_is_known: bool,
+    /// A host waits on the poller's descriptor.
+    pub(super) embedded: bool,
+    pub(super) counters: Counters,
+    /// Iterations since the last poll, and when that was.
+    pub(super) unpolled: u32,
+    pub(super) polled_at: i64,
+    pub(super) before_wait: Option<CallFn>,
+    pub(super) after_wait: Option<CallFn>,
+    pub(super) wait_arg: FreeArg,
+    pub(super) exception: Option<Handler>,
+    pub(super) log: Option<LogFn>,
+    pub(super) log_arg: FreeArg,
+    pub(super) shutdown_hooks: Vec<*const Handle>,
+    pub(super) data: FreeArg,
+}
+
+/// The right to use a loop: this thread owns it. Given back on drop when the call took it.
+pub(crate) struct Owned<'a> {
+    event_loop: &'a EventLoop,
+    claimed: bool,
+}
+
+impl EventLoop {
+    /// Makes a loop with one reference.
+    pub fn create(options: &Options) -> Result<*const EventLoop> {
+        super::fork::notice_forks();
+        let poller = Poller::new()?;
+        let debug = options.debug || debug::asked_for_by_environment();
+        let state = State {
+            thread: ptr::null(),
+            elaborate: debug || options.hooks.is_some(),
+            ready: Ready::new(),
+            timers: Timers::new(),
+            cells: Arena::new(ptr::null(), false),
+            live_cells: 0,
+            watch: Watch::new(),
+            signals: Signals::new(),
+            stopping: false,
+            orphaned: false,
+            runs: 0,
+            now: 0,
+            now_is_known: false,
+            embedded: false,
+            counters: Counters::default(),
+            unpolled: 0,
+            polled_at: 0,
+            before_wait: None,
+            after_wait: None,
+            wait_arg: FreeArg::none(),
+            exception: None,
+            log: None,
+            log_arg: FreeArg::none(),
+            shutdown_hooks: Vec::new(),
+            data: FreeArg::none(),
+            poller: None,
+        };
+        let made = Box::into_raw(Box::new(EventLoop {
+            owner: AtomicUsize::new(NOBODY),
+            inbox: Inbox::new(poller.waker()),
+            state: UnsafeCell::new(State { poller: Some(poller), ..state }),
+            extras: Mutex::new(HashMap::new()),
+            shared_cells: Mutex::new(Arena::new(ptr::null(), true)),
+            remote_free: AtomicPtr::new(ptr::null_mut()),
+            life: AtomicUsize::new(1),
+            memory: AtomicIsize::new(lifetime::BIAS),
+            running: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            debug: AtomicBool::new(debug),
+            exit_code: AtomicI32::new(0),
+            slow_callback: AtomicI64::new(match options.slow_callback {
+                0 => 100_000_000,
+                given => given,
+            }),
+            clock: Clock::new(options.manual_clock.then_some(options.start_time)),
+            hooks: options.hooks,
+            fd_deadlines: options.fd_deadlines,
+            data: AtomicPtr::new(ptr::null_mut()),
+            forked_owner: AtomicUsize::new(NOBODY),
+            registered: AtomicUsize::new(0),
+        }));
+        // SAFETY: nobody else knows the loop yet; cells find it by this address, where it stays.
+        unsafe {
+            (*(*made).state.get()).cells = Arena::new(made, false);
+            *(*made).shared_cells.lock() = Arena::new(made, true);
+        }
+        let number = super::fork::register(made);
+        // SAFETY: as above.
+        unsafe { (*made).registered.store(number, Ordering::Relaxed) };
+        Ok(made)
+    }
+
+    /// Proves that this thread may use the loop.
+    #[inline]
+    pub(crate) fn enter(&self) -> Result<Owned<'_>> {
+        if self.is_owned_here() { Ok(Owned { event_loop: self, claimed: false }) } else { self.claim() }
+    }
+
+    #[inline]
+    pub(crate) fn is_owned_here(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == thread::pointer()
+    }
+
+    /// Takes a loop that nobody uses for one call.
+    fn claim(&self) -> Result<Owned<'_>> {
+        let free = self.owner.compare_exchange(NOBODY, thread::pointer(), Ordering::Acquire, Ordering::Relaxed);
+        match free {
+            Ok(_) => {
+                let owned = Owned { event_loop: self, claimed: true };
+                owned.with(|state| state.thread = thread::current());
+                Ok(owned)
+            }
+            Err(owner) => Err(Self::refusal(owner)),
+        }
+    }
+
+    /// Why a loop with this owner cannot be used.
+    #[cold]
+    pub(crate) fn refusal(owner: usize) -> Error {
+        match owner {
+            CLOSED => Error::CLOSED,
+            FORKED => Error::FORKED,
+            POISONED => Error::PANIC,
+            _ => Error::WRONG_THREAD.detail(|| "another thread is running or using this loop".into()),
+        }
+    }
+
+    /// Refuses a loop that nobody can use any more; any thread may ask.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match self.owner.load(Ordering::Relaxed) {
+            owner @ (CLOSED | FORKED | POISONED) => Err(Self::refusal(owner)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the cells that other threads have let go of.
+    pub(crate) fn take_remote(&self) -> *const Handle {
+        if self.remote_free.load(Ordering::Relaxed).is_null() {
+            return ptr::null();
+        }
+        self.remote_free.swap(ptr::null_mut(), Ordering::Acquire)
+    }
+
+    /// evl failed inside: the loop can only be closed.
+    pub(crate) fn poison(&self) {
+        if self.is_owned_here() {
+            self.owner.store(POISONED, Ordering::Release);
+        }
+    }
+
+    /// `loop.is_running`.
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// `loop.is_closed`.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// `loop.get_debug`.
+    #[inline]
+    pub fn debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    /// `loop.time`.
+    #[inline]
+    pub fn time(&self) -> i64 {
+        self.clock.read()
+    }
+
+    pub(crate) fn clock_resolution(&self) -> i64 {
+        self.clock.resolution()
+    }
+
+    pub(crate) fn exit_code(&self) -> c_int {
+        self.exit_code.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn slow_callback(&self) -> i64 {
+        self.slow_callback.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_slow_callback(&self, duration: i64) -> Result<()> {
+        if duration < 0 {
+            return Err(Error::INVALID);
+        }
+        self.slow_callback.store(duration, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn data(&self) -> *mut c_void {
+        self.data.load(Ordering::Acquire)
+    }
+
+    /// `loop.call_soon_threadsafe(loop.stop)`.
+    pub(crate) fn stop_threadsafe(&self) -> Result<()> {
+        unsafe extern "C-unwind" fn stop(arg: *mut c_void) {
+            // SAFETY: arg is the loop that runs this, on its thread, with no borrow of its state.
+            unsafe { (*(*arg.cast::<EventLoop>()).state.get()).stopping = true };
+        }
+        inbox::post_internal(self, stop)
+    }
+}
+
+impl<'a> Owned<'a> {
+    /// The right of a thread that has made itself the owner.
+    pub(crate) fn running(event_loop: &'a EventLoop) -> Owned<'a> {
+        Owned { event_loop, claimed: false }
+    }
+
+    /// Reaches the state. `f` calls no code of the host, and nothing that comes here again.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        // SAFETY: this thread owns the loop, and no second borrow is made while `f` runs, by the rule above.
+        f(unsafe { &mut *self.event_loop.state.get() })
+    }
+
+    #[inline]
+    pub(crate) fn event_loop(&self) -> &'a EventLoop {
+        self.event_loop
+    }
+
+    pub(crate) fn pointer(&self) -> *const EventLoop {
+        self.event_loop
+    }
+
+    /// `loop.stop`.
+    pub(crate) fn stop(&self) {
+        self.with(|state| state.stopping = true);
+    }
+
+    pub(crate) fn time(&self) -> i64 {
+        self.event_loop.clock.read()
+    }
+
+    /// The time of the present iteration.
+    pub(crate) fn now(&self) -> i64 {
+        let (now, known) = self.with(|state| (state.now, state.now_is_known && state.runs > 0));
+        if known {
+            return now;
+        }
+        let now = self.time();
+        self.with(|state| {
+            state.now = now;
+            state.now_is_known = true;
+        });
+        now
+    }
+
+    pub(crate) fn advance(&self, delta: i64) -> Result<()> {
+        if delta < 0 {
+            return Err(Error::INVALID);
+        }
+        if !self.event_loop.clock.advance(delta) {
+            return Err(Error::CLOCK);
+        }
+        self.with(|state| state.now_is_known = false);
+        Ok(())
+    }
+
+    pub(crate) fn set_debug(&self, enabled: bool) {
+        self.event_loop.debug.store(enabled, Ordering::Relaxed);
+        self.with(|state| state.elaborate = enabled || self.event_loop.hooks.is_some());
+    }
+
+    pub(crate) fn set_exit_code(&self, code: c_int) {
+        self.event_loop.exit_code.store(code, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_exception_handler(&self, handler: Option<Handler>) {
+        // What was there is dropped outside of the borrow: its arg is released by the host.
+        drop(self.with(|state| std::mem::replace(&mut state.exception, handler)));
+    }
+
+    /// The handler's function and its arg, which stay the loop's.
+    pub(crate) fn exception_handler(&self) -> Option<(Deliver, *const (), *mut c_void)> {
+        self.with(|state| state.exception.as_ref().map(|h| (h.deliver, h.function, h.arg.pointer())))
+    }
+
+    pub(crate) fn set_wait_hooks(&self, before: Option<CallFn>, after: Option<CallFn>, arg: FreeArg) {
+        drop(self.with(|state| {
+            (state.before_wait, state.after_wait) = (before, after);
+            std::mem::replace(&mut state.wait_arg, arg)
+        }));
+    }
+
+    pub(crate) fn set_log(&self, log: Option<LogFn>, arg: FreeArg) {
+        drop(self.with(|state| {
+            state.log = log;
+            std::mem::replace(&mut state.log_arg, arg)
+        }));
+    }
+
+    pub(crate) fn set_data(&self, data: FreeArg) {
+        self.event_loop.data.store(data.pointer(), Ordering::Release);
+        drop(self.with(|state| std::mem::replace(&mut state.data, data)));
+    }
+
+    /// Tells the host, or stderr.
+    pub(crate) fn log(&self, level: c_int, text: &str) {
+        let (log, arg) = self.with(|state| (state.log, state.log_arg.pointer()));
+        let Some(log) = log else {
+            eprintln!("evl: {text}");
+            return;
+        };
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        let guard = Unwinding;
+        // SAFETY: the host gave both together; the text is valid during the call.
+        unsafe { log(level, text.as_ptr(), arg) };
+        std::mem::forget(guard);
+    }
+
+    /// The descriptor a host may wait on.
+    pub(crate) fn fd(&self) -> Result<c_int> {
+        self.with(|state| {
+            state.embedded = true;
+            state.poller.as_ref().and_then(Poller::fd).ok_or(Error::from_code(-libc::ENOSYS))
+        })
+    }
+}
+
+impl Drop for Owned<'_> {
+    fn drop(&mut self) {
+        // A fork or a failure inside of the call has put something else into `owner`.
+        if self.claimed && self.event_loop.is_owned_here() {
+            let orphaned = self.with(|state| std::mem::take(&mut state.orphaned));
+            let this: *const EventLoop = self.event_loop;
+            self.event_loop.owner.store(NOBODY, Ordering::Release);
+            if orphaned {
+                // SAFETY: the last reference went during this call, on this thread, so that nobody else can use the loop.
+                unsafe { lifetime::end(this) };
+            }
+        }
+    }
+}
+
+/// A counted reference to a loop.
+pub struct LoopRef(*const EventLoop);
+
+// SAFETY: a loop may be referred to from any thread.
+unsafe impl Send for LoopRef {}
+
+impl LoopRef {
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    /// The caller owns one reference and gives it up.
+    pub unsafe fn from_raw(event_loop: *mut EventLoop) -> LoopRef {
+        LoopRef(event_loop)
+    }
+
+    /// Makes another reference.
+    pub fn new(event_loop: &EventLoop) -> LoopRef {
+        event_loop.retain();
+        LoopRef(event_loop)
+    }
+
+    /// Hands the reference out.
+    pub fn into_raw(self) -> *mut EventLoop {
+        let pointer = self.0.cast_mut();
+        std::mem::forget(self);
+        pointer
+    }
+}
+
+impl Clone for LoopRef {
+    fn clone(&self) -> Self {
+        // SAFETY: the reference keeps it alive.
+        LoopRef::new(unsafe { &*self.0 })
+    }
+}
+
+impl Drop for LoopRef {
+    fn drop(&mut self) {
+        // SAFETY: this owns the reference.
+        unsafe { EventLoop::release_ptr(self.0) };
+    }
+}

@@ -1,0 +1,203 @@
+//! What happens when a callback fails: raising, the exception handler, and the default one.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt::Write as _;
+
+use super::callback::FreeArg;
+use super::event_loop::{EventLoop, Owned};
+use super::handle::Handle;
+use super::{debug, thread};
+use crate::error::{self, Error, Result};
+
+/// A failure that a callback has raised.
+pub(crate) struct Raised {
+    code: c_int,
+    message: Option<CString>,
+    object: FreeArg,
+}
+
+/// A failure as handlers are told of it.
+pub struct Report {
+    /// Negative.
+    pub code: c_int,
+    /// What happened.
+    pub message: Option<CString>,
+    /// The host's exception object, borrowed.
+    pub object: *mut c_void,
+    /// Whose callback failed, or NULL.
+    pub handle: *const Handle,
+    /// Where it was scheduled (debug mode).
+    pub traceback: Vec<usize>,
+}
+
+/// Hands a report to a handler of the host, in the form of the C surface.
+pub type Deliver = unsafe fn(function: *const (), event_loop: *const EventLoop, report: &Report, arg: *mut c_void);
+
+/// The exception handler of a loop.
+pub struct Handler {
+    /// Knows the C type of `function`.
+    pub deliver: Deliver,
+    /// The host's function.
+    pub function: *const (),
+    /// What it is called with.
+    pub arg: FreeArg,
+}
+
+/// `evl_raise`.
+pub(crate) fn raise(code: c_int, message: Option<&str>, object: FreeArg) -> Result<c_int> {
+    if code >= 0 {
+        return Err(Error::INVALID);
+    }
+    let thread = thread::current();
+    if !thread.in_callback.get() {
+        return Err(Error::NOT_IN_CALLBACK);
+    }
+    let attention = thread.attention.get();
+    if attention & thread::RAISED == 0 {
+        let raised = Box::new(Raised { code, message: message.and_then(|text| CString::new(text).ok()), object });
+        // SAFETY: only this thread touches it, and no reference to it is held.
+        unsafe { *thread.raised.get() = Some(raised) };
+        thread.attention.set(attention | thread::RAISED);
+    }
+    Ok(0)
+}
+
+/// `evl_raise_exit`.
+pub(crate) fn raise_exit(code: c_int) -> Result<()> {
+    let thread = thread::current();
+    if !thread.in_callback.get() {
+        return Err(Error::NOT_IN_CALLBACK);
+    }
+    let attention = thread.attention.get();
+    if attention & thread::EXIT == 0 {
+        thread.exit_code.set(code);
+        thread.attention.set(attention | thread::EXIT);
+    }
+    Ok(())
+}
+
+/// What a callback left behind, set aside while another one runs inside of it.
+pub(crate) struct Aside {
+    attention: u32,
+    raised: Option<Box<Raised>>,
+    in_callback: bool,
+}
+
+impl Aside {
+    /// Starts with nothing raised, inside of a callback.
+    pub(crate) fn begin() -> Aside {
+        let thread = thread::current();
+        Aside {
+            attention: thread.attention.replace(0),
+            // SAFETY: only this thread touches it, and no reference to it is held.
+            raised: unsafe { (*thread.raised.get()).take() },
+            in_callback: thread.in_callback.replace(true),
+        }
+    }
+
+    /// Puts back what was there, after what came meanwhile was dealt with. Having forked is not undone.
+    pub(crate) fn end(self) {
+        let thread = thread::current();
+        thread.attention.set(self.attention | thread.attention.get() & thread::FORKED);
+        // SAFETY: as above.
+        unsafe { *thread.raised.get() = self.raised };
+        thread.in_callback.set(self.in_callback);
+    }
+}
+
+/// Deals with what the callback that has just returned left behind: a failure goes to the handler, an exit and a fork end the run.
+#[cold]
+pub(crate) fn attend(lp: &Owned, handle: *const Handle) -> Result<()> {
+    let thread = thread::current();
+    let attention = thread.attention.replace(0);
+    // SAFETY: only this thread touches it, and no reference to it is held.
+    let raised = unsafe { (*thread.raised.get()).take() };
+    if attention & thread::FORKED != 0 {
+        return Err(Error::FORKED);
+    }
+    if attention & thread::EXIT != 0 {
+        lp.set_exit_code(thread.exit_code.get());
+        return Err(Error::EXIT);
+    }
+    let Some(raised) = raised else { return Ok(()) };
+    // SAFETY: the caller's handle is alive.
+    let traceback = unsafe { handle.as_ref() }.map_or(Vec::new(), Handle::traceback);
+    let message = raised.message.or_else(|| Some(c"Exception in callback".to_owned()));
+    call_handler(lp, &Report { code: raised.code, message, object: raised.object.pointer(), handle, traceback })
+}
+
+/// `loop.call_exception_handler`.
+pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
+    let Some((deliver, function, arg)) = lp.exception_handler() else {
+        default_handler(lp, report);
+        return Ok(());
+    };
+    let aside = Aside::begin();
+    // SAFETY: the host gave function and arg together, and `deliver` with the function's type.
+    unsafe { deliver(function, lp.pointer(), report, arg) };
+    let thread = thread::current();
+    let attention = thread.attention.replace(0);
+    // SAFETY: only this thread touches it, and no reference to it is held.
+    let failure = unsafe { (*thread.raised.get()).take() };
+    let exit_code = thread.exit_code.get();
+    if attention & thread::FORKED != 0 {
+        thread.attention.set(thread::FORKED);
+        aside.end();
+        return Err(Error::FORKED);
+    }
+    aside.end();
+    if attention & thread::EXIT != 0 {
+        lp.set_exit_code(exit_code);
+        return Err(Error::EXIT);
+    }
+    if let Some(failure) = failure {
+        default_handler(
+            lp,
+            &Report {
+                code: failure.code,
+                message: Some(c"Unhandled error in exception handler".to_owned()),
+                object: failure.object.pointer(),
+                handle: std::ptr::null(),
+                traceback: Vec::new(),
+            },
+        );
+        default_handler(lp, report);
+    }
+    Ok(())
+}
+
+/// `loop.default_exception_handler`.
+pub(crate) fn default_handler(lp: &Owned, report: &Report) {
+    let mut text =
+        report.message.as_deref().unwrap_or(c"Unhandled exception in event loop").to_string_lossy().into_owned();
+    let name = error::name(report.code).to_string_lossy();
+    let _ = write!(text, "\ncode: {} ({name})", report.code);
+    // SAFETY: a report's handle is alive during the report.
+    if let Some(handle) = unsafe { report.handle.as_ref() } {
+        let _ = write!(text, "\nhandle: {}", handle.repr());
+    }
+    if !report.traceback.is_empty() {
+        let _ = write!(text, "\nscheduled at (most recent call first):\n{}", debug::symbolise(&report.traceback));
+    }
+    lp.log(debug::ERROR, &text);
+}
+
+impl Report {
+    /// A failure that evl itself found.
+    pub(crate) fn new(error: Error, message: &str, handle: *const Handle) -> Report {
+        // SAFETY: the caller's handle is alive.
+        let traceback = unsafe { handle.as_ref() }.map_or(Vec::new(), Handle::traceback);
+        Report {
+            code: error.code(),
+            message: CString::new(message).ok(),
+            object: std::ptr::null_mut(),
+            handle,
+            traceback,
+        }
+    }
+
+    /// The message as C callers read it, never NULL.
+    pub(crate) fn message_pointer(&self) -> *const c_char {
+        self.message.as_deref().map_or(c"Unhandled exception in event loop".as_ptr(), CStr::as_ptr)
+    }
+}

@@ -1,0 +1,301 @@
+//! Handles and timers: one cell of 56 bytes in a page of its loop.
+//!
+//! A cell is reached by the host (references), the ready queue, the timers, a descriptor or a signal, each of which holds
+//! one count. What only few handles have (a name, a traceback, an interval, weak references) stands in a table of the loop.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use super::arena::Page;
+use super::callback::{self, CallFn};
+use super::context::Word;
+use super::debug;
+use super::event_loop::EventLoop;
+use super::lifetime;
+
+/// Was cancelled.
+pub(crate) const CANCELLED: u16 = 1;
+/// Made by a `call_*` function: runs once.
+pub(crate) const ONE_SHOT: u16 = 2;
+/// One-shot, and has run.
+pub(crate) const DONE: u16 = 4;
+/// In the ready queue.
+pub(crate) const QUEUED: u16 = 8;
+/// Has a deadline.
+pub(crate) const TIMER: u16 = 16;
+/// Among the loop's timers.
+pub(crate) const STARTED: u16 = 32;
+/// Its callback is on the stack.
+pub(crate) const RUNNING: u16 = 64;
+/// A descriptor's reader or writer; the descriptor is kept as the deadline.
+pub(crate) const WATCH: u16 = 128;
+/// A writer.
+pub(crate) const WRITER: u16 = 256;
+/// A signal's handler; the signal is kept as the deadline.
+pub(crate) const SIGNAL: u16 = 512;
+/// A watcher that is paused.
+pub(crate) const PAUSED: u16 = 1024;
+/// A timer with an interval.
+pub(crate) const PERIODIC: u16 = 2048;
+/// A shutdown hook that has not run.
+pub(crate) const HOOK: u16 = 4096;
+
+/// A callback on its way: `asyncio.events.Handle`; with TIMER, `asyncio.events.TimerHandle`.
+///
+/// Cells and plain fields are touched only by the thread that owns the loop; atomics may be read by any.
+#[repr(C)]
+pub struct Handle {
+    pub(crate) function: Cell<Option<CallFn>>,
+    pub(crate) arg: Cell<*mut c_void>,
+    pub(crate) free: Cell<Option<CallFn>>,
+    pub(crate) context: Cell<Word>,
+    /// The deadline of a timer; the number of a watcher or signal; in a free cell, the next free one.
+    pub(crate) deadline: AtomicI64,
+    pub(crate) refs: AtomicU32,
+    /// Ties are broken by it: the order in which deadlines were set.
+    pub(crate) order: Cell<u32>,
+    /// The key by which the timers know it; any other key for this cell is stale.
+    pub(crate) key: Cell<u32>,
+    flags: AtomicU16,
+    /// Whether the loop's table has an entry for it.
+    extra: AtomicBool,
+    /// Whether arg was released.
+    released: AtomicBool,
+}
+
+/// A handle with a deadline, as the C surface tells it from others.
+#[repr(transparent)]
+pub struct Timer(Handle);
+
+/// What only few handles have.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) name: Option<String>,
+    pub(crate) traceback: Box<[usize]>,
+    pub(crate) interval: i64,
+    weak: Option<Arc<Mutex<WeakTarget>>>,
+}
+
+struct WeakTarget(*const Handle);
+
+// SAFETY: the pointer is followed only under the lock, while its handle clears it before it goes.
+unsafe impl Send for WeakTarget {}
+
+/// A reference that does not keep its handle alive: `weakref.ref(handle)`.
+pub struct WeakHandle(Arc<Mutex<WeakTarget>>);
+
+impl Handle {
+    /// Makes a free cell a handle with `refs` counts.
+    #[inline]
+    pub(crate) fn init(&self, refs: u32, flags: u16, deadline: i64) {
+        self.deadline.store(deadline, Ordering::Relaxed);
+        self.order.set(0);
+        self.key.set(0);
+        self.flags.store(flags, Ordering::Relaxed);
+        self.extra.store(false, Ordering::Relaxed);
+        self.released.store(false, Ordering::Relaxed);
+        self.refs.store(refs, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, flags: u16) -> bool {
+        self.flags.load(Ordering::Relaxed) & flags != 0
+    }
+
+    /// On the owner's thread only, which is what makes a load and a store enough.
+    #[inline]
+    pub(crate) fn set(&self, flags: u16) {
+        self.flags.store(self.flags.load(Ordering::Relaxed) | flags, Ordering::Relaxed);
+    }
+
+    /// On the owner's thread only.
+    #[inline]
+    pub(crate) fn clear(&self, flags: u16) {
+        self.flags.store(self.flags.load(Ordering::Relaxed) & !flags, Ordering::Relaxed);
+    }
+
+    /// `Handle.cancelled`.
+    pub fn is_cancelled(&self) -> bool {
+        self.has(CANCELLED)
+    }
+
+    /// `TimerHandle._scheduled`.
+    pub fn is_timer_scheduled(&self) -> bool {
+        self.has(STARTED)
+    }
+
+    /// `TimerHandle.when`.
+    #[inline]
+    pub fn when(&self) -> i64 {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn page(&self) -> &Page {
+        Page::of(self)
+    }
+
+    /// The loop this belongs to. Its memory outlives the handle.
+    #[inline]
+    pub fn event_loop(&self) -> *const EventLoop {
+        self.page().event_loop
+    }
+
+    fn owner(&self) -> &EventLoop {
+        // SAFETY: a loop's memory is kept by each of its handles.
+        unsafe { &*self.event_loop() }
+    }
+
+    #[inline]
+    pub(crate) fn retain(&self) {
+        self.refs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up one count of a handle that may be NULL.
+    ///
+    /// # Safety
+    /// The caller owns the count. No borrow of the loop's state is held.
+    pub(crate) unsafe fn release_ptr(handle: *const Handle) {
+        // SAFETY: the count keeps it alive.
+        let Some(cell) = (unsafe { handle.as_ref() }) else { return };
+        // The only count there is cannot be raised by others, unless through a weak reference.
+        if cell.refs.load(Ordering::Acquire) == 1 && !cell.extra.load(Ordering::Acquire) {
+            cell.refs.store(0, Ordering::Relaxed);
+        } else if cell.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if cell.extra.load(Ordering::Acquire) {
+            cell.drop_extra();
+        }
+        cell.release_arg();
+        cell.context.replace(Word::NONE).release();
+        let event_loop = cell.event_loop();
+        // SAFETY: the last count is gone.
+        unsafe { lifetime::free_cell(event_loop, handle) };
+    }
+
+    /// The last count is gone: weak references answer NULL from here on.
+    #[cold]
+    fn drop_extra(&self) {
+        let extra = self.owner().extras.lock().remove(&self.address());
+        if let Some(weak) = extra.and_then(|extra| extra.weak) {
+            weak.lock().0 = std::ptr::null();
+        }
+    }
+
+    /// Releases arg, unless that was done. No borrow of the loop's state may be held.
+    #[inline]
+    pub(crate) fn release_arg(&self) {
+        if self.free.get().is_some() && !self.released.swap(true, Ordering::AcqRel) {
+            callback::release(self.arg.get(), self.free.get());
+        }
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    /// Looks at what only few handles have.
+    pub(crate) fn with_extra<R>(&self, f: impl FnOnce(Option<&Extra>) -> R) -> R {
+        if !self.extra.load(Ordering::Acquire) {
+            return f(None);
+        }
+        f(self.owner().extras.lock().get(&self.address()))
+    }
+
+    /// Changes what only few handles have.
+    pub(crate) fn change_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+        let mut extras = self.owner().extras.lock();
+        self.extra.store(true, Ordering::Release);
+        f(extras.entry(self.address()).or_default())
+    }
+
+    pub(crate) fn set_name(&self, name: Option<&str>) {
+        if name.is_some() || self.extra.load(Ordering::Acquire) {
+            self.change_extra(|extra| extra.name = name.map(str::to_owned));
+        }
+    }
+
+    /// The return addresses of the stack that made it (debug mode).
+    pub(crate) fn traceback(&self) -> Vec<usize> {
+        self.with_extra(|extra| extra.map_or(Vec::new(), |extra| extra.traceback.to_vec()))
+    }
+
+    pub(crate) fn traceback_text(&self) -> String {
+        debug::symbolise(&self.traceback())
+    }
+
+    /// `Handle.__repr__`.
+    pub(crate) fn repr(&self) -> String {
+        let timer = self.has(TIMER);
+        let mut text = String::from(if timer { "<TimerHandle" } else { "<Handle" });
+        self.with_extra(|extra| {
+            if let Some(name) = extra.and_then(|extra| extra.name.as_deref()) {
+                let _ = write!(text, " {name}");
+            }
+        });
+        if self.is_cancelled() {
+            text.push_str(" cancelled");
+        }
+        if timer {
+            let _ = write!(text, " when={}", self.when());
+        }
+        if self.has(WATCH | SIGNAL) {
+            let kind = if self.has(SIGNAL) {
+                "signal"
+            } else if self.has(WRITER) {
+                "writer"
+            } else {
+                "reader"
+            };
+            let _ = write!(text, " {kind}={}", self.when());
+        }
+        if let Some(function) = self.function.get() {
+            let _ = write!(text, " callback={}", debug::function_name(function as usize));
+        }
+        let _ = write!(text, " at {:#x}>", self.address());
+        text
+    }
+
+    /// `TimerHandle.__eq__`: cancelled ones have lost their callback there, and so do not differ by it.
+    pub(crate) fn equals(&self, other: &Handle) -> bool {
+        let same_callback = || {
+            let address = |handle: &Handle| handle.function.get().map_or(0, |function| function as usize);
+            address(self) == address(other) && self.arg.get() == other.arg.get()
+        };
+        self.when() == other.when()
+            && self.is_cancelled() == other.is_cancelled()
+            && (self.is_cancelled() || same_callback())
+    }
+
+    /// `TimerHandle.__hash__`.
+    pub(crate) fn hash(&self) -> u64 {
+        let mixed = (self.when() as u64 ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Makes a weak reference.
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle(
+            self.change_extra(|extra| extra.weak.get_or_insert_with(|| Arc::new(Mutex::new(WeakTarget(self)))).clone()),
+        )
+    }
+}
+
+impl WeakHandle {
+    /// A new count of the handle, or NULL when it is gone.
+    pub(crate) fn upgrade(&self) -> *const Handle {
+        let target = self.0.lock();
+        // SAFETY: the handle clears this, under the lock, before its cell is freed.
+        let alive = unsafe { target.0.as_ref() }.is_some_and(|handle| {
+            let raise = |count| (count > 0).then_some(count + 1);
+            handle.refs.fetch_update(Ordering::AcqRel, Ordering::Relaxed, raise).is_ok()
+        });
+        if alive { target.0 } else { std::ptr::null() }
+    }
+}

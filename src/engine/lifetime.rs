@@ -1,0 +1,212 @@
+//! How long a loop lives: references of hosts keep its life, handles keep its memory.
+//!
+//! The last reference closes the loop. Handles of a closed loop may still be held, and find their loop by address, so that its memory
+//! stays until the last of them is gone. To keep counting cheap, cells taken and put back by the loop's owner are counted by plain numbers
+//! in the state while the loop lives; what other threads put back is counted in `memory`, which stands far above zero (BIAS) until life ends and the
+//! plain number is added.
+
+use std::sync::atomic::Ordering;
+
+use super::callback::FreeArg;
+use super::debug;
+use super::event_loop::{CLOSED, EventLoop, FORKED, NOBODY, Owned, POISONED};
+use super::handle::{Handle, QUEUED, STARTED};
+use super::ready::Entry;
+use super::thread;
+use crate::error::{Error, Result};
+
+/// What `memory` stands at while the loop lives.
+pub(crate) const BIAS: isize = 1 << 48;
+
+impl EventLoop {
+    /// Another reference of a host.
+    pub fn retain(&self) {
+        self.life.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up one reference of a host; NULL is ignored.
+    ///
+    /// # Safety
+    /// The caller owns the reference. No borrow of the loop's state is held.
+    pub unsafe fn release_ptr(this: *const EventLoop) {
+        // SAFETY: the reference keeps it alive.
+        let Some(event_loop) = (unsafe { this.as_ref() }) else { return };
+        if event_loop.life.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if event_loop.is_owned_here() {
+            // This thread is inside of a function of the loop, which ends its life when it returns.
+            Owned::running(event_loop).with(|state| state.orphaned = true);
+            return;
+        }
+        // SAFETY: that was the last reference.
+        unsafe { end(this) };
+    }
+
+    /// `loop.close`.
+    pub(crate) fn close(&self) -> Result<()> {
+        let me = thread::pointer();
+        loop {
+            let owner = self.owner.load(Ordering::Relaxed);
+            match owner {
+                CLOSED => return Ok(()),
+                NOBODY | FORKED | POISONED => {
+                    if owner == FORKED && !self.was_forked_whole()? {
+                        // Another thread of the parent was inside of it: what it holds cannot be trusted, and is left alone.
+                        self.closed.store(true, Ordering::Release);
+                        self.owner.store(CLOSED, Ordering::Release);
+                        return Ok(());
+                    }
+                    if self.owner.compare_exchange(owner, me, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                        break;
+                    }
+                }
+                _ if owner == me || self.is_running() => return Err(Error::RUNNING),
+                _ => return Err(Self::refusal(owner)),
+            }
+        }
+        self.abandon(&Owned::running(self));
+        Ok(())
+    }
+
+    /// Whether a forked loop's state is as some function left it. A run function of it on this stack refuses.
+    fn was_forked_whole(&self) -> Result<bool> {
+        let owner = self.forked_owner.load(Ordering::Relaxed);
+        if owner != NOBODY && owner != thread::pointer() {
+            return Ok(false);
+        }
+        // SAFETY: nobody but this thread was inside of it, and this process has no other thread that knows it.
+        if unsafe { (*self.state.get()).runs } > 0 { Err(Error::RUNNING) } else { Ok(true) }
+    }
+
+    /// Takes everything out of the loop, marks it closed, and then releases what it had.
+    fn abandon(&self, lp: &Owned) {
+        let posted = self.inbox.close();
+        super::signals::release_all(lp);
+        let (queued, held, hooks, log, exception) = lp.with(|state| {
+            state.thread = thread::current();
+            state.stopping = false;
+            let ready = std::mem::replace(&mut state.ready, super::ready::Ready::new());
+            let queued: Vec<Entry> = ready.iter().chain(posted).collect();
+            let mut held = state.timers.sorted(&state.cells);
+            state.timers = super::timers::Timers::new();
+            held.append(&mut state.watch.take_all());
+            held.append(&mut state.signals.take_all());
+            held.append(&mut std::mem::take(&mut state.shutdown_hooks));
+            state.poller = None;
+            (state.before_wait, state.after_wait, state.log) = (None, None, None);
+            let hooks = std::mem::replace(&mut state.wait_arg, FreeArg::none());
+            let log = std::mem::replace(&mut state.log_arg, FreeArg::none());
+            (queued, held, hooks, log, state.exception.take())
+        });
+        let queued_handles = queued.iter().filter_map(Entry::handle);
+        for handle in held.iter().copied().chain(queued_handles) {
+            // SAFETY: the loop held a count of each.
+            unsafe { (*handle).clear(STARTED | QUEUED) };
+        }
+        let live = lp.with(|state| state.cells.live());
+        self.closed.store(true, Ordering::Release);
+        self.owner.store(CLOSED, Ordering::Release);
+        // From here on the host's code may run: the loop answers EVL_ECLOSED.
+        for handle in live {
+            // SAFETY: the memory stays as long as the loop's; a handle that somebody let go of meanwhile has released its arg.
+            unsafe { (*handle).release_arg() };
+        }
+        for entry in queued {
+            release_entry(&entry);
+        }
+        for handle in held {
+            // SAFETY: the loop held a count of each, which goes now.
+            unsafe { Handle::release_ptr(handle) };
+        }
+        drop((hooks, log, exception));
+    }
+}
+
+/// Releases an entry that will not run.
+pub(crate) fn release_entry(entry: &Entry) {
+    if let Some(handle) = entry.handle() {
+        // SAFETY: the entry held a count.
+        unsafe {
+            (*handle).release_arg();
+            Handle::release_ptr(handle);
+        }
+    } else {
+        super::callback::release(entry.arg, entry.free);
+        entry.context.release();
+    }
+}
+
+/// Ends a loop's life.
+///
+/// # Safety
+/// The last reference is gone, and this thread is not inside of the loop.
+pub(crate) unsafe fn end(this: *const EventLoop) {
+    // SAFETY: `memory` is above zero until the end of this function.
+    let event_loop = unsafe { &*this };
+    if !event_loop.is_closed() {
+        if event_loop.debug()
+            && let Ok(lp) = event_loop.enter()
+        {
+            lp.log(debug::WARNING, "the last reference to an open loop is gone; closing it");
+        }
+        if event_loop.close().is_err() {
+            // Somebody uses it without a reference. Leaking is the least harm.
+            return;
+        }
+    }
+    super::fork::unregister(event_loop.registered.load(Ordering::Relaxed));
+    // SAFETY: a closed loop has no owner, and nobody refers to it: the state is ours.
+    let live = unsafe { (*event_loop.state.get()).live_cells };
+    let before = event_loop.memory.fetch_add(live - BIAS, Ordering::AcqRel);
+    if before + live - BIAS == 0 {
+        // SAFETY: no handle is left.
+        unsafe { free_memory(this) };
+    }
+}
+
+/// # Safety
+/// Life has ended and no handle is left.
+unsafe fn free_memory(this: *const EventLoop) {
+    // SAFETY: made by `Box::new` in `create`, and by this function's contract nobody knows it any more.
+    drop(unsafe { Box::from_raw(this.cast_mut()) });
+}
+
+/// Puts back the cell of a handle whose last count is gone. The loop's memory may go with it.
+///
+/// # Safety
+/// Nobody refers to the cell. No borrow of the loop's state is held.
+pub(crate) unsafe fn free_cell(this: *const EventLoop, cell: *const Handle) {
+    // SAFETY: the cell keeps the loop's memory.
+    let event_loop = unsafe { &*this };
+    // SAFETY: as above, the cell's page is there.
+    if unsafe { (*cell).page().shared } {
+        event_loop.shared_cells.lock().put(cell);
+    } else if event_loop.is_owned_here() {
+        Owned::running(event_loop).with(|state| {
+            state.cells.put(cell);
+            state.live_cells -= 1;
+        });
+        return;
+    } else {
+        let mut head = event_loop.remote_free.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the cell is ours, and its deadline is the link.
+            unsafe { (*cell).deadline.store(head as usize as i64, Ordering::Relaxed) };
+            let swapped = event_loop.remote_free.compare_exchange_weak(
+                head,
+                cell.cast_mut(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
+            match swapped {
+                Ok(_) => break,
+                Err(now) => head = now,
+            }
+        }
+    }
+    if event_loop.memory.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // SAFETY: the count stands at zero only after life has ended, and when no handle is left.
+        unsafe { free_memory(this) };
+    }
+}

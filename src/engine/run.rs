@@ -1,0 +1,506 @@
+//! Running: one iteration told step by step, and the functions that repeat it.
+//!
+//! An iteration (`asyncio.base_events.BaseEventLoop._run_once`):
+//! 1. takes what other threads and signals have brought;
+//! 2. polls, waiting only when nothing is ready; a poll is spared while callbacks are ready, but for no more than
+//!    [`UNPOLLED_ITERATIONS`] or [`UNPOLLED_TIME`];
+//! 3. moves the timers that are due to the ready queue;
+//! 4. runs exactly the callbacks that are ready now: what they schedule is for the next iteration.
+
+use std::ffi::c_int;
+
+use super::callback::{self, Unwinding};
+use super::context::Frame;
+use super::event_loop::{EventLoop, LoopRef, NOBODY, Owned, POISONED};
+use super::exception::{self, Aside, Report};
+use super::handle::{CANCELLED, DONE, HOOK, Handle, ONE_SHOT, PAUSED, PERIODIC, QUEUED, RUNNING, STARTED};
+use super::lifetime::release_entry;
+use super::ready::Entry;
+use super::thread::{self, Thread};
+use super::{debug, watch};
+use crate::error::{Error, Result};
+use std::sync::atomic::Ordering;
+
+/// No limit of time.
+const FOREVER: i64 = i64::MAX;
+/// A ready descriptor waits for at most so many iterations.
+const UNPOLLED_ITERATIONS: u32 = 64;
+/// A ready descriptor waits for at most so many nanoseconds, plus the iteration that is running.
+const UNPOLLED_TIME: i64 = 100_000;
+
+impl EventLoop {
+    /// `loop.run_forever`.
+    pub(crate) fn run_forever(&self) -> Result<()> {
+        self.run(|lp| {
+            loop {
+                lp.iterate(FOREVER)?;
+                if lp.with(|state| state.stopping) {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    /// One iteration that waits at most `timeout`. Returns how many callbacks ran.
+    pub(crate) fn run_once(&self, timeout: i64) -> Result<c_int> {
+        if timeout < 0 {
+            return Err(Error::INVALID);
+        }
+        self.run(|lp| lp.iterate(timeout)).map(count)
+    }
+
+    /// Iterations until nothing is ready. Returns how many callbacks ran.
+    pub(crate) fn run_until_idle(&self) -> Result<c_int> {
+        self.run(|lp| lp.iterate_until_idle()).map(count)
+    }
+
+    /// The shutdown hooks, last registered first, and what they schedule at once. Returns how many callbacks ran.
+    pub(crate) fn run_shutdown(&self) -> Result<c_int> {
+        self.run(|lp| {
+            let mut ran = 0;
+            while let Some(hook) = lp.with(|state| state.shutdown_hooks.pop()) {
+                // SAFETY: the list's count keeps it alive; the entry takes that count over.
+                unsafe {
+                    (*hook).clear(HOOK);
+                    (*hook).set(QUEUED);
+                }
+                let pushed = lp.with(|state| state.ready.push(Entry::of(hook)));
+                if let Err(error) = pushed {
+                    release_entry(&Entry::of(hook));
+                    return Err(error);
+                }
+                ran += lp.iterate_until_idle()?;
+            }
+            Ok(ran + lp.iterate_until_idle()?)
+        })
+        .map(count)
+    }
+
+    /// Makes this thread the owner, and the loop its running one, while `body` runs.
+    fn run<R>(&self, body: impl FnOnce(&Owned) -> Result<R>) -> Result<R> {
+        let me = thread::pointer();
+        let thread = thread::current();
+        self.notice_longjmp(thread)?;
+        if !thread.running.get().is_null() || self.is_running() {
+            return Err(Error::RUNNING);
+        }
+        if let Err(owner) = self.owner.compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed) {
+            return Err(if owner == me { Error::RUNNING } else { Self::refusal(owner) });
+        }
+        let mut scope = Scope { _life: LoopRef::new(self), lp: Owned::running(self), thread, me };
+        scope.begin();
+        let result = body(&scope.lp);
+        drop(scope);
+        result
+    }
+
+    /// A run function that is marked as running, but whose frame is gone, was left by longjmp: its loop is in no state to be used.
+    fn notice_longjmp(&self, thread: &Thread) -> Result<()> {
+        let here = stack_pointer();
+        if !thread.runs.get() || here <= thread.run_frame.get() {
+            return Ok(());
+        }
+        let left = thread.running.replace(std::ptr::null());
+        thread.runs.set(false);
+        thread.in_callback.set(false);
+        thread.slot.set(std::ptr::null_mut());
+        // SAFETY: the run function that was left held a reference, which nobody has given back.
+        let left = unsafe { &*left };
+        left.running.store(false, Ordering::Relaxed);
+        left.owner.store(POISONED, Ordering::Release);
+        eprintln!("evl: a callback was left by longjmp; its loop can only be closed");
+        if std::ptr::eq(left, self) { Err(Error::PANIC) } else { Ok(()) }
+    }
+}
+
+/// An address in the present frame.
+#[inline(never)]
+fn stack_pointer() -> usize {
+    let marker = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&marker)) as usize
+}
+
+fn count(ran: usize) -> c_int {
+    c_int::try_from(ran).unwrap_or(c_int::MAX)
+}
+
+/// The time between the beginning and the end of a run.
+struct Scope<'a> {
+    lp: Owned<'a>,
+    thread: &'a Thread,
+    me: usize,
+    /// Dropped last: the run keeps the loop alive.
+    _life: LoopRef,
+}
+
+impl Scope<'_> {
+    fn begin(&mut self) {
+        let event_loop = self.lp.event_loop();
+        self.thread.running.set(event_loop);
+        self.thread.runs.set(true);
+        self.thread.run_frame.set(stack_pointer());
+        self.thread.attention.set(0);
+        event_loop.running.store(true, Ordering::Relaxed);
+        event_loop.inbox.wake_up();
+        self.lp.set_exit_code(0);
+        self.lp.with(|state| {
+            state.thread = self.thread;
+            state.runs = 1;
+            // The first iteration polls.
+            state.unpolled = UNPOLLED_ITERATIONS;
+            state.now_is_known = false;
+        });
+    }
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        let event_loop = self.lp.event_loop();
+        self.lp.with(|state| {
+            state.runs = 0;
+            state.stopping = false;
+            state.now_is_known = false;
+        });
+        self.thread.in_callback.set(false);
+        if event_loop.owner.load(Ordering::Relaxed) != self.me {
+            // Forked: there is nothing to give back. `in_child` has told the thread.
+            return;
+        }
+        self.thread.running.set(std::ptr::null());
+        self.thread.runs.set(false);
+        event_loop.running.store(false, Ordering::Relaxed);
+        // From here on a post wakes the descriptor that a host may be waiting on.
+        if !event_loop.inbox.fall_asleep() {
+            event_loop.inbox.wake();
+        }
+        let owner = if std::thread::panicking() { POISONED } else { NOBODY };
+        event_loop.owner.store(owner, Ordering::Release);
+    }
+}
+
+impl Owned<'_> {
+    fn iterate_until_idle(&self) -> Result<usize> {
+        let mut ran = 0;
+        loop {
+            // That nothing is ready is known only after a poll.
+            self.with(|state| state.unpolled = UNPOLLED_ITERATIONS);
+            let now = self.iterate(0)?;
+            ran += now;
+            if self.with(|state| state.stopping || now == 0 && state.ready.len() == 0) {
+                return Ok(ran);
+            }
+        }
+    }
+
+    /// One iteration, as told above. Returns how many callbacks ran.
+    fn iterate(&self, timeout: i64) -> Result<usize> {
+        let (ready, unpolled) = self.with(|state| {
+            state.counters.iterations += 1;
+            state.now_is_known = false;
+            state.unpolled += 1;
+            (state.ready.len() > 0 || state.stopping, state.unpolled)
+        });
+        self.take_posts()?;
+        self.take_signals()?;
+        let ready = ready || self.with(|state| state.ready.len() > 0);
+        if !ready {
+            self.wait(timeout)?;
+        } else if self.poll_is_due(unpolled) {
+            self.poll(0)?;
+        }
+        self.take_due()?;
+        self.run_ready()
+    }
+
+    /// Whether descriptors have waited for long enough.
+    #[inline]
+    fn poll_is_due(&self, unpolled: u32) -> bool {
+        let event_loop = self.event_loop();
+        let (idle, polled_at) = self.with(|state| {
+            let idle = state.watch.is_idle() && !state.watch.has_changes() && !state.embedded;
+            (idle, state.polled_at)
+        });
+        if idle {
+            return false;
+        }
+        unpolled > UNPOLLED_ITERATIONS
+            || event_loop.clock.is_manual()
+            || self.now().saturating_sub(polled_at) >= UNPOLLED_TIME
+    }
+
+    /// Takes what other threads have sent.
+    #[inline]
+    fn take_posts(&self) -> Result<()> {
+        let inbox = &self.event_loop().inbox;
+        if inbox.is_empty() {
+            return Ok(());
+        }
+        let posted = inbox.take();
+        if let Err(error) = self.with(|state| state.ready.reserve(posted.len())) {
+            inbox.put_back(posted);
+            return Err(error);
+        }
+        self.with(|state| {
+            state.counters.posts += posted.len() as u64;
+            posted.into_iter().try_for_each(|entry| state.ready.push(entry))
+        })
+    }
+
+    /// Moves the timers that are due to the ready queue.
+    #[inline]
+    fn take_due(&self) -> Result<()> {
+        if self.with(|state| state.timers.is_empty()) {
+            return Ok(());
+        }
+        let now = self.now();
+        self.with(|state| {
+            loop {
+                state.ready.reserve(1)?;
+                let Some(timer) = state.timers.take_due(&state.cells, now) else { return Ok(()) };
+                // SAFETY: the timers' count keeps it alive; the entry takes that count over.
+                unsafe {
+                    (*timer).clear(STARTED);
+                    (*timer).set(QUEUED);
+                }
+                state.ready.push(Entry::of(timer))?;
+            }
+        })
+    }
+
+    /// How long the poller may wait before a timer is due; FOREVER without one.
+    fn time_left(&self) -> i64 {
+        match self.with(|state| state.timers.next(&state.cells)) {
+            // Timers due by a clock that does not move by itself do not end a wait.
+            None => FOREVER,
+            Some(deadline) => {
+                let left = deadline.saturating_sub(self.time()).max(0);
+                if left > 0 && self.event_loop().clock.is_manual() { FOREVER } else { left }
+            }
+        }
+    }
+
+    /// Waits for something to do, at most `timeout`.
+    fn wait(&self, timeout: i64) -> Result<()> {
+        if self.event_loop().clock.is_manual() {
+            self.poll(0)?;
+            if self.with(|state| state.ready.len() > 0) {
+                return Ok(());
+            }
+        }
+        let left = timeout.min(self.time_left());
+        if left == 0 {
+            return if self.event_loop().clock.is_manual() { Ok(()) } else { self.poll(0) };
+        }
+        let (before, after, arg) = self.with(|state| (state.before_wait, state.after_wait, state.wait_arg.pointer()));
+        let left = match before {
+            None => left,
+            Some(before) => {
+                // SAFETY: the host gave the function with its arg.
+                unsafe { callback::call(before, arg) };
+                // The hook may have moved a manual clock, scheduled something, or asked to stop.
+                let busy = self.with(|state| state.ready.len() > 0 || state.stopping);
+                if busy { 0 } else { timeout.min(self.time_left()) }
+            }
+        };
+        let inbox = &self.event_loop().inbox;
+        let quiet = inbox.fall_asleep() && !self.with(|state| state.signals.have_arrived());
+        let polled = self.poll(if quiet { left } else { 0 });
+        inbox.wake_up();
+        if let Some(after) = after {
+            // SAFETY: as above.
+            unsafe { callback::call(after, arg) };
+        }
+        polled?;
+        self.take_posts()?;
+        self.take_signals()
+    }
+
+    /// Asks the poller, waiting at most `timeout`, and makes the watchers of what is ready ready.
+    fn poll(&self, timeout: i64) -> Result<()> {
+        self.flush_watch()?;
+        let idle = self.with(|state| state.watch.is_idle() && !state.embedded);
+        if timeout == 0 && idle {
+            return Ok(());
+        }
+        // Told what the host's failing handlers may have scheduled meanwhile.
+        let timeout = if self.with(|state| state.ready.len() > 0) { 0 } else { timeout };
+        self.with(|state| {
+            state.counters.polls += 1;
+            state.unpolled = 0;
+            let Some(mut poller) = state.poller.take() else { return Err(Error::CLOSED) };
+            let mut delivered = Ok(());
+            let polled = poller.wait(if timeout == FOREVER { -1 } else { timeout }, |event| {
+                if delivered.is_ok() {
+                    delivered = watch::deliver(state, event);
+                }
+            });
+            state.poller = Some(poller);
+            state.now_is_known = false;
+            polled.and(delivered)
+        })?;
+        if !self.with(|state| state.watch.is_idle()) {
+            let now = self.now();
+            self.with(|state| state.polled_at = now);
+        }
+        Ok(())
+    }
+
+    /// Runs what is ready now.
+    fn run_ready(&self) -> Result<usize> {
+        let thread = thread::current();
+        let ready = self.with(|state| state.ready.len());
+        let mut ran = 0;
+        thread.in_callback.set(true);
+        let mut result = Ok(());
+        for _ in 0..ready {
+            let Some(entry) = self.with(|state| state.ready.pop()) else { break };
+            result = match entry.handle() {
+                None => {
+                    ran += 1;
+                    self.run_entry(thread, entry)
+                }
+                Some(handle) => self.run_queued(handle, &mut ran),
+            };
+            if result.is_err() {
+                break;
+            }
+        }
+        thread.in_callback.set(false);
+        self.with(|state| state.counters.callbacks += ran as u64);
+        result.map(|()| ran)
+    }
+
+    /// Runs a callback that has no handle.
+    #[inline]
+    fn run_entry(&self, thread: &Thread, entry: Entry) -> Result<()> {
+        let Some(function) = entry.function else { return Ok(()) };
+        let mut word = entry.context;
+        // SAFETY: the word stays here until the frame is left.
+        let frame = unsafe { Frame::enter(thread, &raw mut word) };
+        let entered = match frame {
+            Ok(frame) => {
+                let guard = Unwinding;
+                // SAFETY: the host gave both to be called together, once.
+                unsafe { function(entry.arg) };
+                std::mem::forget(guard);
+                frame.leave(thread);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        let mut told = Ok(());
+        if thread.attention.get() != 0 {
+            told = exception::attend(self, std::ptr::null());
+        }
+        if let Err(error) = entered {
+            told = exception::call_handler(self, &Report::new(error, "Context of a callback", std::ptr::null()));
+        }
+        if entry.free.is_some() {
+            callback::release(entry.arg, entry.free);
+        }
+        if !word.is_none() {
+            word.release();
+        }
+        told
+    }
+
+    /// Runs a handle that was taken from the ready queue, and gives up the queue's count.
+    #[inline]
+    fn run_queued(&self, handle: *const Handle, ran: &mut usize) -> Result<()> {
+        // SAFETY: the entry's count keeps it alive.
+        let cell = unsafe { &*handle };
+        let mut result = Ok(());
+        // What is not marked was withdrawn; it may have been cancelled or paused since the poll.
+        if cell.has(QUEUED) {
+            cell.clear(QUEUED);
+            if !cell.has(CANCELLED | PAUSED) {
+                *ran += 1;
+                result = self.call_handle(cell);
+            }
+        }
+        // SAFETY: the entry's count.
+        unsafe { Handle::release_ptr(handle) };
+        result
+    }
+
+    /// Calls a handle's callback in its context, and does what follows from how it went.
+    fn call_handle(&self, handle: &Handle) -> Result<()> {
+        let Some(function) = handle.function.get() else { return Ok(()) };
+        let thread = thread::current();
+        let started = self.event_loop().debug().then(super::clock::monotonic);
+        // SAFETY: the word stays in the cell, which the caller's count keeps.
+        let entered = unsafe { Frame::enter(thread, handle.context.as_ptr()) }.map(|frame| {
+            handle.set(RUNNING);
+            let guard = Unwinding;
+            // SAFETY: the host gave both to be called together.
+            unsafe { function(handle.arg.get()) };
+            std::mem::forget(guard);
+            handle.clear(RUNNING);
+            frame.leave(thread);
+        });
+        let mut told = Ok(());
+        if thread.attention.get() != 0 {
+            told = exception::attend(self, handle);
+        }
+        if let Err(error) = entered {
+            told = exception::call_handler(self, &Report::new(error, "The context of a callback is in use", handle));
+        }
+        if let Some(started) = started {
+            self.report_slow(handle, super::clock::monotonic() - started);
+        }
+        if handle.has(CANCELLED) {
+            handle.release_arg();
+        } else if handle.has(ONE_SHOT) {
+            handle.set(DONE);
+            handle.release_arg();
+        } else if handle.has(PERIODIC) && !handle.has(STARTED) {
+            let next = self.next_tick(handle);
+            told = told.and(next);
+        }
+        told
+    }
+
+    #[cold]
+    fn report_slow(&self, handle: &Handle, took: i64) {
+        if took >= self.event_loop().slow_callback() {
+            let seconds = took as f64 / 1e9;
+            self.log(debug::WARNING, &format!("Executing {} took {seconds:.3} seconds", handle.repr()));
+        }
+    }
+
+    /// `Handle._run`: now, whatever the queue says.
+    pub(crate) fn run_handle(&self, handle: &Handle) -> Result<()> {
+        if handle.has(CANCELLED) {
+            return Err(Error::CANCELLED);
+        }
+        if handle.has(RUNNING) {
+            return Err(Error::ENTERED);
+        }
+        if handle.has(DONE) {
+            return Err(Error::DONE);
+        }
+        handle.retain();
+        let aside = Aside::begin();
+        let result = self.call_handle(handle);
+        aside.end();
+        // SAFETY: the count taken above.
+        unsafe { Handle::release_ptr(handle) };
+        result
+    }
+
+    /// Gets ready for a host that waits on the poller's descriptor: whether something is ready, and when the next timer is due.
+    pub(crate) fn prepare(&self) -> Result<(bool, i64)> {
+        if self.with(|state| state.runs > 0) {
+            return Err(Error::RUNNING);
+        }
+        self.flush_watch()?;
+        let deadline = self.with(|state| state.timers.next(&state.cells));
+        let due = deadline.is_some_and(|deadline| deadline <= self.time());
+        let waiting = self.with(|state| state.ready.len() > 0 || state.stopping || state.signals.have_arrived());
+        if self.event_loop().fd_deadlines && !self.event_loop().clock.is_manual() {
+            self.with(|state| state.poller.as_mut().map_or(Ok(()), |poller| poller.set_deadline(deadline)))?;
+        }
+        let ready = due || waiting || !self.event_loop().inbox.is_empty();
+        Ok((ready, deadline.unwrap_or(FOREVER)))
+    }
+}

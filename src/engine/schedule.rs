@@ -1,0 +1,323 @@
+//! Putting callbacks on their way, and taking them off it.
+
+use std::ffi::c_void;
+
+use super::callback::{CallFn, Callback};
+use super::context::{self, Captured, Context, Word};
+use super::debug;
+use super::event_loop::{EventLoop, Owned};
+use super::handle::{
+    CANCELLED, DONE, HOOK, Handle, ONE_SHOT, PERIODIC, QUEUED, RUNNING, SIGNAL, STARTED, TIMER, WATCH, WRITER,
+};
+use super::ready::Entry;
+use super::thread;
+use super::watch::Direction;
+use crate::error::{Error, Result};
+
+impl EventLoop {
+    /// The context a callback is scheduled with: an explicit one, or what is current on this thread.
+    pub(crate) fn capture(&self, explicit: Option<std::sync::Arc<Context>>) -> Captured {
+        let word = explicit.map_or_else(|| context::capture_current(thread::current()), Word::explicit);
+        Captured::new(match self.hooks {
+            Some(hooks) => word.with_hooks(hooks),
+            None => word,
+        })
+    }
+
+    /// `call_soon` when nothing but four words need to be stored; false when it is not so simple, and nothing was done.
+    #[inline]
+    pub(crate) fn call_soon_fast(&self, function: CallFn, arg: *mut c_void, free: Option<CallFn>) -> bool {
+        if !self.is_owned_here() {
+            return false;
+        }
+        Owned::running(self).with(|state| {
+            // SAFETY: the owner's thread state is this thread's, and its context slot is valid.
+            let current = unsafe { *(*state.thread).context_slot() };
+            if state.elaborate || !current.is_none() {
+                return false;
+            }
+            state.ready.try_push(Entry { function: Some(function), arg, free, context: Word::NONE })
+        })
+    }
+
+    /// A handle made by a thread that need not own the loop.
+    pub(crate) fn new_shared_handle(
+        &self,
+        callback: Callback,
+        context: Captured,
+        flags: u16,
+        refs: u32,
+    ) -> Result<*const Handle> {
+        let function = callback.function.ok_or(Error::INVALID)?;
+        let cell = self.shared_cells.lock().take()?;
+        self.memory.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // SAFETY: a fresh cell is nobody else's.
+        fill(unsafe { &*cell }, function, callback, context, flags, refs, 0);
+        self.trace(cell);
+        Ok(cell)
+    }
+
+    /// Records the stack in debug mode.
+    fn trace(&self, cell: *const Handle) {
+        if self.debug() {
+            let traceback = debug::capture_stack();
+            // SAFETY: the cell was made just now.
+            unsafe { (*cell).change_extra(|extra| extra.traceback = traceback) };
+        }
+    }
+}
+
+#[inline]
+fn fill(cell: &Handle, function: CallFn, callback: Callback, context: Captured, flags: u16, refs: u32, number: i64) {
+    let (arg, free) = callback.arg.into_raw();
+    cell.function.set(Some(function));
+    cell.arg.set(arg);
+    cell.free.set(free);
+    cell.context.set(context.into_word());
+    cell.init(refs, flags, number);
+}
+
+impl Owned<'_> {
+    /// Makes a handle with `refs` counts; `number` is its deadline, descriptor or signal.
+    #[inline]
+    pub(crate) fn new_cell(
+        &self,
+        callback: Callback,
+        context: Captured,
+        flags: u16,
+        refs: u32,
+        number: i64,
+    ) -> Result<*const Handle> {
+        let function = callback.function.ok_or(Error::INVALID)?;
+        let event_loop = self.event_loop();
+        let cell = self.with(|state| -> Result<_> {
+            if state.cells.is_exhausted() {
+                state.cells.put_chain(event_loop.take_remote());
+            }
+            let cell = state.cells.take()?;
+            state.live_cells += 1;
+            Ok(cell)
+        })?;
+        // SAFETY: a fresh cell is nobody else's.
+        fill(unsafe { &*cell }, function, callback, context, flags, refs, number);
+        event_loop.trace(cell);
+        Ok(cell)
+    }
+
+    /// `loop.call_soon`. The count of a handle that is wanted is the caller's.
+    pub(crate) fn call_soon(&self, callback: Callback, context: Captured, want_handle: bool) -> Result<*const Handle> {
+        let function = callback.function.ok_or(Error::INVALID)?;
+        self.with(|state| state.ready.reserve(1))?;
+        if want_handle || self.event_loop().debug() {
+            let cell = self.new_cell(callback, context, ONE_SHOT | QUEUED, 1 + u32::from(want_handle), 0)?;
+            self.with(|state| state.ready.push(Entry::of(cell)))?;
+            return Ok(if want_handle { cell } else { std::ptr::null() });
+        }
+        let (arg, free) = callback.arg.into_raw();
+        let entry = Entry { function: Some(function), arg, free, context: context.into_word() };
+        self.with(|state| state.ready.push(entry))?;
+        Ok(std::ptr::null())
+    }
+
+    /// `loop.call_at`.
+    pub(crate) fn call_at(
+        &self,
+        when: i64,
+        callback: Callback,
+        context: Captured,
+        want_handle: bool,
+    ) -> Result<*const Handle> {
+        self.start_new(when, callback, context, TIMER | ONE_SHOT | STARTED, want_handle)
+    }
+
+    /// A timer with an interval.
+    pub(crate) fn call_every(
+        &self,
+        interval: i64,
+        callback: Callback,
+        context: Captured,
+        want_handle: bool,
+    ) -> Result<*const Handle> {
+        if interval <= 0 {
+            return Err(Error::INVALID);
+        }
+        let when = self.time().saturating_add(interval);
+        let cell = self.start_new(when, callback, context, TIMER | PERIODIC | STARTED, true)?;
+        // SAFETY: the count that `start_new` gave keeps it alive.
+        unsafe {
+            (*cell).change_extra(|extra| extra.interval = interval);
+            if !want_handle {
+                Handle::release_ptr(cell);
+                return Ok(std::ptr::null());
+            }
+        }
+        Ok(cell)
+    }
+
+    #[inline]
+    fn start_new(
+        &self,
+        when: i64,
+        callback: Callback,
+        context: Captured,
+        flags: u16,
+        want_handle: bool,
+    ) -> Result<*const Handle> {
+        let cell = self.new_cell(callback, context, flags, 1 + u32::from(want_handle), when)?;
+        // SAFETY: the counts just made keep it alive.
+        let started = self.with(|state| state.timers.start(&state.cells, unsafe { &*cell }));
+        if let Err(error) = started {
+            // SAFETY: all counts of it are this function's.
+            unsafe {
+                (*cell).clear(STARTED);
+                Handle::release_ptr(cell);
+                if want_handle {
+                    Handle::release_ptr(cell);
+                }
+            }
+            return Err(error);
+        }
+        Ok(if want_handle { cell } else { std::ptr::null() })
+    }
+
+    /// `Handle(...)`.
+    pub(crate) fn new_handle(&self, callback: Callback, context: Captured) -> Result<*mut Handle> {
+        self.new_cell(callback, context, 0, 1, 0).map(<*const Handle>::cast_mut)
+    }
+
+    /// `TimerHandle(...)`.
+    pub(crate) fn new_timer(&self, when: i64, callback: Callback, context: Captured) -> Result<*mut Handle> {
+        self.new_cell(callback, context, TIMER, 1, when).map(<*const Handle>::cast_mut)
+    }
+
+    /// Registers a shutdown hook.
+    pub(crate) fn add_shutdown_hook(
+        &self,
+        callback: Callback,
+        context: Captured,
+        want_handle: bool,
+    ) -> Result<*const Handle> {
+        let cell = self.new_cell(callback, context, ONE_SHOT | HOOK, 1 + u32::from(want_handle), 0)?;
+        self.with(|state| state.shutdown_hooks.push(cell));
+        Ok(if want_handle { cell } else { std::ptr::null() })
+    }
+
+    /// Puts a handle into the ready queue.
+    pub(crate) fn schedule(&self, handle: &Handle) -> Result<()> {
+        if handle.has(TIMER | WATCH | SIGNAL | HOOK) {
+            return Err(Error::INVALID);
+        }
+        check_usable(handle)?;
+        if handle.has(QUEUED) {
+            return Err(Error::SCHEDULED);
+        }
+        self.enqueue(handle)
+    }
+
+    /// Puts a handle into the ready queue, with a count of its own.
+    pub(crate) fn enqueue(&self, handle: &Handle) -> Result<()> {
+        self.with(|state| state.ready.push(Entry::of(handle)))?;
+        handle.retain();
+        handle.set(QUEUED);
+        Ok(())
+    }
+
+    /// Starts a timer that is not started.
+    pub(crate) fn schedule_timer(&self, timer: &Handle) -> Result<()> {
+        check_usable(timer)?;
+        if timer.has(STARTED | QUEUED) {
+            return Err(Error::SCHEDULED);
+        }
+        self.start(timer)
+    }
+
+    fn start(&self, timer: &Handle) -> Result<()> {
+        self.with(|state| state.timers.start(&state.cells, timer))?;
+        timer.retain();
+        timer.set(STARTED);
+        Ok(())
+    }
+
+    /// Moves a timer, and starts it if need be.
+    #[inline]
+    pub(crate) fn reschedule_timer(&self, timer: &Handle, when: i64) -> Result<()> {
+        check_usable(timer)?;
+        if timer.has(STARTED) {
+            return self.with(|state| state.timers.restart(&state.cells, timer, when));
+        }
+        // A call that is due already is withdrawn: the queue skips what does not say that it is in it.
+        timer.clear(QUEUED);
+        timer.deadline.store(when, std::sync::atomic::Ordering::Relaxed);
+        self.start(timer)
+    }
+
+    /// Arms a timer with an interval for its next tick; ticks that were missed become one.
+    pub(crate) fn next_tick(&self, timer: &Handle) -> Result<()> {
+        let interval = timer.with_extra(|extra| extra.map_or(0, |extra| extra.interval)).max(1);
+        let late = self.time().saturating_sub(timer.when()).max(0);
+        let when = timer.when().saturating_add((late / interval).saturating_add(1).saturating_mul(interval));
+        timer.deadline.store(when, std::sync::atomic::Ordering::Relaxed);
+        self.start(timer)
+    }
+
+    /// `Handle.cancel`.
+    fn cancel(&self, handle: &Handle) {
+        if handle.has(CANCELLED) {
+            return;
+        }
+        handle.set(CANCELLED);
+        // A count is kept while the host's arg_free runs: it may give up the last one.
+        handle.retain();
+        let number = i32::try_from(handle.when()).unwrap_or(-1);
+        if handle.has(STARTED) {
+            handle.clear(STARTED);
+            self.with(|state| state.timers.stop(&state.cells, handle));
+            // SAFETY: the timers' count.
+            unsafe { Handle::release_ptr(handle) };
+        } else if handle.has(SIGNAL) {
+            self.forget_signal_handler(number, handle);
+        } else if handle.has(WATCH) {
+            let direction = if handle.has(WRITER) { Direction::Write } else { Direction::Read };
+            self.forget_watcher(number, direction, handle);
+        }
+        if !handle.has(RUNNING) {
+            handle.release_arg();
+        }
+        // SAFETY: the count taken above.
+        unsafe { Handle::release_ptr(handle) };
+    }
+}
+
+/// Refuses handles that will never run again.
+#[inline]
+fn check_usable(handle: &Handle) -> Result<()> {
+    if handle.has(CANCELLED) {
+        return Err(Error::CANCELLED);
+    }
+    if handle.has(DONE) || handle.has(ONE_SHOT) && handle.has(RUNNING) {
+        return Err(Error::DONE);
+    }
+    Ok(())
+}
+
+/// `Handle.cancel`, on an open or a closed loop.
+pub(crate) fn cancel(handle: &Handle) -> Result<()> {
+    // SAFETY: a handle keeps its loop's memory.
+    match unsafe { &*handle.event_loop() }.enter() {
+        Ok(lp) => lp.cancel(handle),
+        Err(Error::CLOSED) => handle.set(CANCELLED),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// `Handle._context`, made an object. Borrowed from the handle.
+pub(crate) fn context_of(handle: &Handle) -> Result<*const Context> {
+    // SAFETY: a handle keeps its loop's memory.
+    let entered = unsafe { &*handle.event_loop() }.enter();
+    if let Some(&error) = entered.as_ref().err().filter(|&&error| error != Error::CLOSED) {
+        return Err(error);
+    }
+    // SAFETY: the loop is this thread's, or nobody's any more.
+    Ok(unsafe { context::object_of(handle.context.as_ptr()) })
+}

@@ -1,0 +1,347 @@
+//! Readers and writers of descriptors.
+//!
+//! The table knows, for every descriptor, who wants what, and what the kernel was told. Changes wait for the next poll, but adding
+//! to a descriptor that nothing else is pending for asks the kernel at once, so that its error reaches the caller. A descriptor may be closed, and its
+//! number used again, behind the loop's back: what is touched is always told anew, and a token carries the generation of
+//! its registration, so that events of an old one are noticed. An old registration that cannot be deleted (a duplicate keeps it
+//! alive) is left behind by making the poller anew.
+
+use super::callback::Callback;
+use super::context::Captured;
+use super::event_loop::{Owned, State};
+use super::exception::{self, Report};
+use super::handle::{Handle, PAUSED, QUEUED, WATCH, WRITER};
+use super::ready::Entry;
+use super::schedule;
+use crate::error::{Error, Result};
+use crate::poller::{Event, Poller, READ, WRITE};
+
+/// What a watcher waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Readable.
+    Read,
+    /// Writable.
+    Write,
+}
+
+/// One descriptor. A watcher is held by one count.
+#[derive(Clone, Copy)]
+struct Watched {
+    reader: *const Handle,
+    writer: *const Handle,
+    generation: u32,
+    /// What the kernel was told; 0: it does not know the descriptor.
+    registered: u8,
+    /// Whether it stands in `changed`.
+    pending: bool,
+}
+
+const UNWATCHED: Watched =
+    Watched { reader: std::ptr::null(), writer: std::ptr::null(), generation: 0, registered: 0, pending: false };
+
+impl Watched {
+    fn slot(&mut self, direction: Direction) -> &mut *const Handle {
+        match direction {
+            Direction::Read => &mut self.reader,
+            Direction::Write => &mut self.writer,
+        }
+    }
+
+    /// What the watchers want now.
+    fn wanted(&self) -> u8 {
+        let wants = |watcher: *const Handle, bit| {
+            // SAFETY: the table's count keeps a watcher alive.
+            unsafe { watcher.as_ref() }.map_or(0, |watcher| if watcher.has(PAUSED) { 0 } else { bit })
+        };
+        wants(self.reader, READ) | wants(self.writer, WRITE)
+    }
+}
+
+/// All descriptors of a loop, by their number.
+pub(crate) struct Watch {
+    table: Vec<Watched>,
+    changed: Vec<i32>,
+    watchers: usize,
+    /// Descriptors the kernel knows.
+    registered: usize,
+    /// An event of an old registration came.
+    haunted: bool,
+}
+
+impl Watch {
+    pub(crate) const fn new() -> Self {
+        Watch { table: Vec::new(), changed: Vec::new(), watchers: 0, registered: 0, haunted: false }
+    }
+
+    /// How many watchers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.watchers
+    }
+
+    /// Whether a poll could find anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.registered == 0 && self.changed.is_empty()
+    }
+
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changed.is_empty() || self.haunted
+    }
+
+    /// All watchers with their descriptors; the counts stay the table's.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (*const Handle, i32)> + '_ {
+        (0..)
+            .zip(&self.table)
+            .flat_map(|(fd, watched)| [(watched.reader, fd), (watched.writer, fd)])
+            .filter(|w| !w.0.is_null())
+    }
+
+    /// Takes all watchers, with their counts.
+    pub(crate) fn take_all(&mut self) -> Vec<*const Handle> {
+        let all = self.iter().map(|(handle, _)| handle).collect();
+        *self = Watch::new();
+        all
+    }
+
+    fn note_change(&mut self, fd: i32) {
+        if !self.table[fd as usize].pending {
+            self.table[fd as usize].pending = true;
+            self.changed.push(fd);
+        }
+    }
+
+    /// Tells the kernel what is wanted of one descriptor.
+    fn tell(&mut self, poller: &mut Poller, fd: i32) -> Result<()> {
+        let watched = &mut self.table[fd as usize];
+        let wanted = watched.wanted();
+        if wanted == 0 {
+            if watched.registered != 0 {
+                watched.registered = 0;
+                self.registered -= 1;
+                // It may be closed, or another one by now: then there is nothing to delete.
+                let _ = poller.delete(fd);
+            }
+            return Ok(());
+        }
+        if watched.registered != 0 {
+            match poller.modify(fd, token(fd, watched.generation), wanted) {
+                Err(error) if error == Error::NO_ENTRY => {
+                    watched.registered = 0;
+                    self.registered -= 1;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    watched.registered = wanted;
+                    return Ok(());
+                }
+            }
+        }
+        watched.generation = watched.generation.wrapping_add(1);
+        poller.add(fd, token(fd, watched.generation), wanted)?;
+        watched.registered = wanted;
+        self.registered += 1;
+        Ok(())
+    }
+
+    /// The kernel refuses a descriptor: takes its watchers.
+    fn give_up(&mut self, poller: &mut Poller, fd: i32) -> [*const Handle; 2] {
+        let watched = &mut self.table[fd as usize];
+        if watched.registered != 0 {
+            watched.registered = 0;
+            self.registered -= 1;
+            let _ = poller.delete(fd);
+        }
+        let taken = [watched.reader, watched.writer];
+        (watched.reader, watched.writer) = (std::ptr::null(), std::ptr::null());
+        self.watchers -= taken.iter().filter(|handle| !handle.is_null()).count();
+        taken
+    }
+
+    /// Forgets what the kernel was told: the poller is new. Everything is told again at the next poll.
+    pub(crate) fn start_over(&mut self) {
+        self.haunted = false;
+        self.registered = 0;
+        for fd in 0..self.table.len() {
+            self.table[fd].registered = 0;
+            if self.table[fd].wanted() != 0 {
+                self.note_change(fd as i32);
+            }
+        }
+    }
+}
+
+fn token(fd: i32, generation: u32) -> u64 {
+    // The generation's highest bit stays clear, so that no token is one of the poller's own.
+    u64::from(generation & 0x7fff_ffff) << 32 | u64::from(fd as u32)
+}
+
+/// Hands an event to the watchers of its descriptor: they become ready.
+#[inline]
+pub(crate) fn deliver(state: &mut State, event: Event) -> Result<()> {
+    let fd = event.token as u32 as usize;
+    let Some(watched) = state.watch.table.get(fd).copied() else { return Ok(()) };
+    if watched.registered == 0 || token(fd as i32, watched.generation) != event.token {
+        state.watch.haunted = true;
+        return Ok(());
+    }
+    state.counters.events += 1;
+    for (watcher, bit) in [(watched.reader, READ), (watched.writer, WRITE)] {
+        // SAFETY: the table's count keeps a watcher alive.
+        let Some(handle) = (unsafe { watcher.as_ref() }) else { continue };
+        if event.ready & watched.registered & bit == 0 || handle.has(PAUSED | QUEUED) {
+            continue;
+        }
+        state.ready.push(Entry::of(handle))?;
+        handle.retain();
+        handle.set(QUEUED);
+    }
+    Ok(())
+}
+
+impl Owned<'_> {
+    /// `loop.add_reader`, `loop.add_writer`.
+    pub(crate) fn watch(
+        &self,
+        fd: i32,
+        direction: Direction,
+        callback: Callback,
+        context: Captured,
+        want_handle: bool,
+    ) -> Result<*const Handle> {
+        if fd < 0 {
+            return Err(Error::BAD_DESCRIPTOR);
+        }
+        let flags = if direction == Direction::Write { WATCH | WRITER } else { WATCH };
+        let handle = self.new_cell(callback, context, flags, 1 + u32::from(want_handle), i64::from(fd))?;
+        let old = self.with(|state| -> Result<*const Handle> {
+            let State { watch, poller, .. } = state;
+            let place = fd as usize;
+            if place >= watch.table.len() {
+                let more = (place + 1).next_power_of_two().max(16) - watch.table.len();
+                watch.table.try_reserve_exact(more).map_err(|_| Error::NO_MEMORY)?;
+                watch.table.resize(place + 1, UNWATCHED);
+            }
+            let old = std::mem::replace(watch.table[place].slot(direction), handle);
+            if watch.table[place].pending {
+                return Ok(old);
+            }
+            let poller = poller.as_mut().ok_or(Error::CLOSED)?;
+            if let Err(error) = watch.tell(poller, fd) {
+                *watch.table[place].slot(direction) = old;
+                return Err(error);
+            }
+            Ok(old)
+        });
+        match old {
+            Ok(old) if old.is_null() => self.with(|state| state.watch.watchers += 1),
+            Ok(old) => self.retire(old),
+            Err(error) => {
+                // SAFETY: all counts of the new handle are this function's.
+                unsafe {
+                    Handle::release_ptr(handle);
+                    if want_handle {
+                        Handle::release_ptr(handle);
+                    }
+                }
+                return Err(error.detail(|| format!("watching descriptor {fd}")));
+            }
+        }
+        Ok(if want_handle { handle } else { std::ptr::null() })
+    }
+
+    /// `loop.remove_reader`, `loop.remove_writer`: whether there was one.
+    pub(crate) fn unwatch(&self, fd: i32, direction: Direction) -> Result<bool> {
+        let handle = self.watcher(fd, direction)?;
+        if handle.is_null() {
+            return Ok(false);
+        }
+        self.take_watcher(fd, direction);
+        self.retire(handle);
+        Ok(true)
+    }
+
+    /// A watcher's handle is being cancelled: forgets it, if it is still the one.
+    pub(crate) fn forget_watcher(&self, fd: i32, direction: Direction, handle: &Handle) {
+        if self.watcher(fd, direction).is_ok_and(|found| std::ptr::eq(found, handle)) {
+            self.take_watcher(fd, direction);
+            // SAFETY: the table's count; the caller has one of its own.
+            unsafe { Handle::release_ptr(handle) };
+        }
+    }
+
+    /// Stops or resumes the calls of a watcher.
+    pub(crate) fn pause(&self, fd: i32, direction: Direction, paused: bool) -> Result<()> {
+        // SAFETY: the table's count keeps a watcher alive.
+        let Some(handle) = (unsafe { self.watcher(fd, direction)?.as_ref() }) else { return Err(Error::NO_ENTRY) };
+        if handle.has(PAUSED) != paused {
+            if paused {
+                handle.set(PAUSED);
+            } else {
+                handle.clear(PAUSED);
+            }
+            self.with(|state| state.watch.note_change(fd));
+        }
+        Ok(())
+    }
+
+    fn watcher(&self, fd: i32, direction: Direction) -> Result<*const Handle> {
+        let place = usize::try_from(fd).map_err(|_| Error::BAD_DESCRIPTOR)?;
+        Ok(self.with(|state| state.watch.table.get_mut(place).map_or(std::ptr::null(), |w| *w.slot(direction))))
+    }
+
+    fn take_watcher(&self, fd: i32, direction: Direction) {
+        self.with(|state| {
+            *state.watch.table[fd as usize].slot(direction) = std::ptr::null();
+            state.watch.watchers -= 1;
+            state.watch.note_change(fd);
+        });
+    }
+
+    /// Cancels a watcher that the table does not have any more, and gives up the table's count.
+    fn retire(&self, handle: *const Handle) {
+        // SAFETY: the count that was the table's.
+        unsafe {
+            // It is this loop's, and this thread owns the loop: it cannot fail.
+            let _ = schedule::cancel(&*handle);
+            Handle::release_ptr(handle);
+        }
+    }
+
+    /// Tells the kernel what has changed since the last poll.
+    pub(crate) fn flush_watch(&self) -> Result<()> {
+        if self.with(|state| std::mem::take(&mut state.watch.haunted)) {
+            self.rebuild_poller()?;
+        }
+        while let Some(fd) = self.with(|state| state.watch.changed.pop()) {
+            let failed = self.with(|state| {
+                let State { watch, poller, .. } = state;
+                let poller = poller.as_mut()?;
+                watch.table[fd as usize].pending = false;
+                watch.tell(poller, fd).err().map(|error| (error, watch.give_up(poller, fd)))
+            });
+            if let Some((error, handles)) = failed {
+                for handle in handles.into_iter().filter(|handle| !handle.is_null()) {
+                    let what = format!("descriptor {fd} cannot be watched any more");
+                    let told = exception::call_handler(self, &Report::new(error, &what, handle));
+                    self.retire(handle);
+                    told?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the poller start over, and everything be told to it again at the next poll.
+    pub(crate) fn rebuild_poller(&self) -> Result<()> {
+        let waker = self.with(|state| -> Result<_> {
+            let poller = state.poller.as_mut().ok_or(Error::CLOSED)?;
+            poller.renew()?;
+            let waker = poller.waker();
+            state.watch.start_over();
+            Ok(waker)
+        })?;
+        self.event_loop().inbox.set_waker(waker);
+        self.move_signal_waker(waker);
+        Ok(())
+    }
+}

@@ -1,0 +1,810 @@
+//! The loop: making, running, stopping, scheduling, and its place in a host program.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use super::context::evl_context;
+use super::guard::{guard, predicate, release};
+use super::handle::{evl_callback, evl_free_fn, evl_handle};
+use super::own;
+use super::timer::evl_timer;
+use super::{context::evl_context_hooks, options};
+use crate::engine::callback::{Callback, FreeArg, Unwinding};
+use crate::engine::event_loop::{EventLoop, Options};
+use crate::engine::exception::{Handler, Report};
+use crate::engine::{debug, exception, fork, inbox};
+use crate::error::{Error, Result};
+
+/// An event loop, as asyncio.AbstractEventLoop. Opaque; reference counted.
+pub type evl_loop = EventLoop;
+
+/// Flags of evl_loop_options.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum evl_loop_flag {
+    /// Start in debug mode, as evl_loop_set_debug does. The environment variable EVL_DEBUG=1 does it for every
+    /// loop.
+    EVL_LOOP_DEBUG = 1,
+    /// The clock stands still unless evl_loop_advance moves it: for testing programs with timers.
+    EVL_LOOP_MANUAL_CLOCK = 2,
+    /// evl_loop_fd becomes readable when a timer is due, too (Linux).
+    EVL_LOOP_FD_DEADLINES = 4,
+}
+
+/// Levels of the log callback.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum evl_log_level {
+    /// Told in debug mode only.
+    EVL_LOG_DEBUG = 0,
+    /// Something took too long, or was left open.
+    EVL_LOG_WARNING = 1,
+    /// A callback failed and no exception handler took it.
+    EVL_LOG_ERROR = 2,
+}
+
+/// What evl_loop_walk shows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum evl_walk_kind {
+    /// A callback in the ready queue.
+    EVL_WALK_READY = 0,
+    /// A started timer.
+    EVL_WALK_TIMER = 1,
+    /// A reader; number is its descriptor.
+    EVL_WALK_READER = 2,
+    /// A writer; number is its descriptor.
+    EVL_WALK_WRITER = 3,
+    /// A signal handler; number is its signal.
+    EVL_WALK_SIGNAL = 4,
+}
+
+/// Takes reports of evl: level is one of evl_log_level, message is valid during the call. Called on the loop's
+/// thread.
+pub type evl_log_fn = Option<unsafe extern "C-unwind" fn(level: c_int, message: *const c_char, arg: *mut c_void)>;
+
+/// Options of evl_loop_new. Initialise with evl_loop_options_init; a field that is zero has its default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct evl_loop_options {
+    /// The size of this struct as the caller knows it: sizeof(evl_loop_options).
+    pub size: u32,
+    /// evl_loop_flag members, or'ed.
+    pub flags: u32,
+    /// Where a manual clock starts, in nanoseconds.
+    pub start_time_ns: i64,
+    /// In debug mode, callbacks that take this long or longer are reported. Default 100 ms.
+    pub slow_callback_duration_ns: i64,
+    /// Hooks that carry a host language's context along with every callback, or NULL; the table is copied.
+    pub context_hooks: *const evl_context_hooks,
+    /// Passed to the context hooks. Must outlive the loop.
+    pub context_hooks_data: *mut c_void,
+}
+
+/// What an exception handler is told: asyncio's context dictionary. Valid during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct evl_exception {
+    /// sizeof(evl_exception) as the maker of this struct knows it.
+    pub size: u32,
+    /// The code of the failure, negative.
+    pub code: c_int,
+    /// What happened: the message of evl_raise, or evl's own. Never NULL when evl reports.
+    pub message: *const c_char,
+    /// The object given to evl_raise_object, or NULL. It stays evl's; it is released after the handler returns.
+    pub object: *mut c_void,
+    /// The handle whose callback failed, or NULL. Borrowed.
+    pub handle: *mut evl_handle,
+    /// Return addresses of the stack that scheduled the callback (debug mode), or NULL.
+    pub traceback: *const *mut c_void,
+    /// How many there are.
+    pub traceback_length: usize,
+}
+
+/// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
+pub type evl_exception_handler =
+    Option<unsafe extern "C-unwind" fn(event_loop: *mut evl_loop, exception: *const evl_exception, arg: *mut c_void)>;
+
+type HandlerFn =
+    unsafe extern "C-unwind" fn(event_loop: *mut evl_loop, exception: *const evl_exception, arg: *mut c_void);
+
+/// Calls an exception handler of the host.
+///
+/// # Safety
+/// `function` is a [`HandlerFn`] that the host gave together with `arg`.
+unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Report, arg: *mut c_void) {
+    let traceback: Vec<*mut c_void> = report.traceback.iter().map(|&address| address as *mut c_void).collect();
+    let exception = evl_exception {
+        size: size_of::<evl_exception>() as u32,
+        code: report.code,
+        message: report.message_pointer(),
+        object: report.object,
+        handle: report.handle.cast_mut(),
+        traceback: if traceback.is_empty() { std::ptr::null() } else { traceback.as_ptr() },
+        traceback_length: traceback.len(),
+    };
+    // SAFETY: by this function's contract; the struct is valid during the call.
+    unsafe {
+        let function = std::mem::transmute::<*const (), HandlerFn>(function);
+        let guard = Unwinding;
+        function(event_loop.cast_mut(), &raw const exception, arg);
+        std::mem::forget(guard);
+    }
+}
+
+/// Reads a failure that the host describes.
+///
+/// # Safety
+/// `exception` is NULL or begins with its size.
+unsafe fn report(exception: *const evl_exception) -> Result<Report> {
+    // SAFETY: by this function's contract; what it points to is valid during the call.
+    unsafe {
+        own::required(exception.cast_mut())?;
+        let given: evl_exception = options::read(exception)?;
+        let traceback = if given.traceback.is_null() {
+            Vec::new()
+        } else {
+            std::slice::from_raw_parts(given.traceback, given.traceback_length).iter().map(|&a| a as usize).collect()
+        };
+        Ok(Report {
+            code: given.code,
+            message: (!given.message.is_null()).then(|| CStr::from_ptr(given.message).to_owned()),
+            object: given.object,
+            handle: given.handle,
+            traceback,
+        })
+    }
+}
+
+/// Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
+/// was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
+pub type evl_walk_fn =
+    Option<unsafe extern "C-unwind" fn(handle: *mut evl_handle, kind: c_int, number: c_int, arg: *mut c_void) -> c_int>;
+
+/// Counters of a loop since it was made. See evl_loop_metrics.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct evl_metrics {
+    /// sizeof(evl_metrics) as the caller knows it; set it before the call.
+    pub size: u32,
+    /// Always zero.
+    pub reserved: u32,
+    /// Iterations run.
+    pub iterations: u64,
+    /// Callbacks called.
+    pub callbacks: u64,
+    /// Times the operating system was asked for events.
+    pub polls: u64,
+    /// Descriptor events it gave.
+    pub events: u64,
+    /// Callbacks that came from other threads.
+    pub posts: u64,
+    /// Callbacks waiting in the ready queue now.
+    pub ready: u64,
+    /// Timers started now.
+    pub timers: u64,
+    /// Readers and writers registered now.
+    pub watchers: u64,
+}
+
+/// Fills options with the defaults. size is sizeof *options.
+///
+/// Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (size is smaller than the size field itself, or larger than
+/// this library knows).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_options_init(options: *mut evl_loop_options, size: u32) -> c_int {
+    // SAFETY: the caller passes size writable bytes, or NULL.
+    guard(|| unsafe { options::init(options, size) })
+}
+
+/// Makes a loop: asyncio.new_event_loop without a policy. options may be NULL.
+///
+/// *out is yours, to give back by evl_loop_unref; the last reference closes a loop that does not run. Nothing
+/// is started: no thread, no signal handler. Any thread. Errors: -EINVAL (out is NULL), EVL_EOPTIONS, -ENOMEM,
+/// and what the system says when it can make no poller (-EMFILE, -ENFILE).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_new(options: *const evl_loop_options, out: *mut *mut evl_loop) -> c_int {
+    // SAFETY: options is NULL or begins with its size; out is writable or NULL.
+    guard(|| unsafe {
+        own::required(out)?;
+        let given: evl_loop_options = options::read(options)?;
+        if given.flags & !7 != 0 || given.slow_callback_duration_ns < 0 {
+            return Err(Error::OPTIONS);
+        }
+        let hooks = super::context::read_hooks(given.context_hooks, given.context_hooks_data)?;
+        let made = EventLoop::create(&Options {
+            debug: given.flags & evl_loop_flag::EVL_LOOP_DEBUG as u32 != 0,
+            manual_clock: given.flags & evl_loop_flag::EVL_LOOP_MANUAL_CLOCK as u32 != 0,
+            fd_deadlines: given.flags & evl_loop_flag::EVL_LOOP_FD_DEADLINES as u32 != 0,
+            start_time: given.start_time_ns,
+            slow_callback: given.slow_callback_duration_ns,
+            hooks,
+        })?;
+        own::give(out, made.cast_mut());
+        Ok(0)
+    })
+}
+
+/// Takes another reference and returns event_loop. NULL gives NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_ref(event_loop: *mut evl_loop) -> *mut evl_loop {
+    // SAFETY: a live loop or NULL, as documented.
+    if let Some(l) = unsafe { event_loop.as_ref() } {
+        l.retain();
+    }
+    event_loop
+}
+
+/// Gives a reference back; NULL is ignored. The last one closes the loop as evl_loop_close does; if the loop
+/// runs, when it stops running. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_unref(event_loop: *mut evl_loop) {
+    // SAFETY: the caller owns a reference and gives it up, or passes NULL.
+    release(|| unsafe { EventLoop::release_ptr(event_loop) });
+}
+
+/// Runs until evl_loop_stop: loop.run_forever.
+///
+/// Returns 0 when stopped. On any one thread, which the loop belongs to while it runs. Errors: EVL_EEXIT (a
+/// callback called evl_raise_exit), EVL_ERUNNING (this loop runs, or this thread runs another), EVL_ECLOSED,
+/// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -EINVAL (NULL), and system errors of the poller.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_run_forever(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { own::run(event_loop, |l| l.run_forever().map(|()| 0)) }
+}
+
+/// Runs one iteration: waits until something is ready, but not longer than timeout_ns, then runs exactly the
+/// callbacks that are ready.
+///
+/// timeout_ns 0 does not wait; EVL_FOREVER waits without limit. Returns how many callbacks ran (at most
+/// INT_MAX). A stop that was asked for before is used up by it, and makes it not wait. Threads and errors as
+/// evl_loop_run_forever; -EINVAL also for a negative timeout.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_run_once(event_loop: *mut evl_loop, timeout_ns: i64) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { own::run(event_loop, |l| l.run_once(timeout_ns)) }
+}
+
+/// Runs iterations until nothing is ready and a poll without waiting finds nothing, or evl_loop_stop. Timers
+/// that are not due and watchers that are not ready do not hold it.
+///
+/// Returns how many callbacks ran. Threads and errors as evl_loop_run_forever.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_run_until_idle(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { own::run(event_loop, EventLoop::run_until_idle) }
+}
+
+/// Stops the loop after the present iteration: loop.stop. Before a run, the next run does one iteration and
+/// polls once.
+///
+/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_stop(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            lp.stop();
+            Ok(0)
+        })
+    }
+}
+
+/// evl_loop_stop from any thread: loop.call_soon_threadsafe(loop.stop). Wakes the loop.
+///
+/// Any thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_stop_threadsafe(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    guard(|| unsafe { own::borrow(event_loop)?.stop_threadsafe().map(|()| 0) })
+}
+
+/// Closes the loop: loop.close. What is pending is abandoned: no callback runs, every arg is released, every
+/// descriptor and signal let go.
+///
+/// Closing a closed loop does nothing and returns 0. References stay valid, and every other call answers
+/// EVL_ECLOSED. From any thread while the loop does not run. Errors: EVL_ERUNNING (it runs), EVL_EWRONGTHREAD
+/// (another thread is using it), -EINVAL (NULL).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_close(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    guard(|| unsafe { own::borrow(event_loop)?.close().map(|()| 0) })
+}
+
+/// Whether the loop is running: 1 or 0. loop.is_running. NULL gives 0. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_is_running(event_loop: *const evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    predicate(unsafe { event_loop.as_ref() }, EventLoop::is_running)
+}
+
+/// Whether the loop was closed: 1 or 0. loop.is_closed. NULL gives 0. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_is_closed(event_loop: *const evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    predicate(unsafe { event_loop.as_ref() }, EventLoop::is_closed)
+}
+
+/// Reads the loop's clock, in nanoseconds: loop.time. Monotonic; its zero is arbitrary (0 by default on a
+/// manual clock).
+///
+/// Any thread. Errors: -EINVAL (NULL).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_time(event_loop: *const evl_loop, time_ns: *mut i64) -> c_int {
+    // SAFETY: a live loop or NULL; time_ns is writable or NULL.
+    guard(|| unsafe { own::put(time_ns, own::borrow(event_loop)?.time()) })
+}
+
+/// The time of the present iteration, without reading the clock again; outside of an iteration, the clock.
+///
+/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_now(event_loop: *mut evl_loop, time_ns: *mut i64) -> c_int {
+    // SAFETY: a live loop or NULL; time_ns is writable or NULL.
+    unsafe { own::on_loop(event_loop, |lp| own::put(time_ns, lp.now())) }
+}
+
+/// The clock's resolution in nanoseconds: asyncio's _clock_resolution. Any thread. Errors: -EINVAL (NULL).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_clock_resolution(
+    event_loop: *const evl_loop,
+    resolution_ns: *mut i64,
+) -> c_int {
+    // SAFETY: a live loop or NULL; resolution_ns is writable or NULL.
+    guard(|| unsafe { own::put(resolution_ns, own::borrow(event_loop)?.clock_resolution()) })
+}
+
+/// Moves a manual clock forward by delta_ns. Timers that become due fire at the next run; nothing runs inside
+/// of this call.
+///
+/// On the loop's thread, also from callbacks and hooks. Errors: EVL_ECLOCK (the loop has a real clock), -EINVAL
+/// (NULL; delta_ns is negative), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_advance(event_loop: *mut evl_loop, delta_ns: i64) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { own::on_loop(event_loop, |lp| lp.advance(delta_ns).map(|()| 0)) }
+}
+
+/// The code given to evl_raise_exit by the callback that ended the last run with EVL_EEXIT, or 0.
+///
+/// Any thread. Errors: -EINVAL (NULL).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_exit_code(event_loop: *const evl_loop, exit_code: *mut c_int) -> c_int {
+    // SAFETY: a live loop or NULL; exit_code is writable or NULL.
+    guard(|| unsafe { own::put(exit_code, own::borrow(event_loop)?.exit_code()) })
+}
+
+/// Schedules callback for the next iteration: loop.call_soon. Callbacks run in the order they were scheduled.
+///
+/// context NULL: the current context is captured. out may be NULL: then no handle is made, which is the fastest
+/// way. Otherwise *out is your reference to a one-shot handle. arg_free runs exactly once, after the call, on
+/// cancel, on close, or when this function fails. On the loop's thread. Errors: -EINVAL (NULL loop or
+/// callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_call_soon(
+    event_loop: *mut evl_loop,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_handle,
+) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    if out.is_null() && context.is_null() && unsafe { own::call_soon_fast(event_loop, callback, arg, arg_free) } {
+        return 0;
+    }
+    // SAFETY: pointers are live objects or NULL, as documented.
+    unsafe {
+        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
+            own::hand_out(out, lp.call_soon(cb, context, !out.is_null())?);
+            Ok(0)
+        })
+    }
+}
+
+/// evl_loop_call_soon from any thread: loop.call_soon_threadsafe. Wakes the loop if it sleeps.
+///
+/// Callbacks of one thread keep their order. The handle, when asked for, may be cancelled on the loop's thread
+/// only. arg_free may run on the thread that closes the loop. Any thread. Errors: -EINVAL (NULL loop or
+/// callback), EVL_ECLOSED, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_call_soon_threadsafe(
+    event_loop: *mut evl_loop,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_handle,
+) -> c_int {
+    // SAFETY: pointers are live objects or NULL, as documented.
+    unsafe {
+        own::register_threadsafe(event_loop, Callback::new(callback, arg, arg_free), context, |l, cb, context| {
+            own::hand_out(out, inbox::post(l, cb, context, !out.is_null())?);
+            Ok(0)
+        })
+    }
+}
+
+/// Schedules callback delay_ns nanoseconds from the clock's time now: loop.call_later. EVL_MS and EVL_SECONDS
+/// convert.
+///
+/// A delay of zero or less is due at the next iteration, after what was scheduled soon before. Ownership,
+/// context, out, thread and errors as evl_loop_call_soon.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_call_later(
+    event_loop: *mut evl_loop,
+    delay_ns: i64,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_timer,
+) -> c_int {
+    // SAFETY: pointers are live objects or NULL, as documented.
+    unsafe {
+        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
+            let when = lp.time().saturating_add(delay_ns);
+            own::hand_out(out.cast(), lp.call_at(when, cb, context, !out.is_null())?);
+            Ok(0)
+        })
+    }
+}
+
+/// Schedules callback for the time when_ns of the loop's clock: loop.call_at. A timer never fires early; equal
+/// deadlines fire in the order they were made.
+///
+/// Ownership, context, out, thread and errors as evl_loop_call_soon.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_call_at(
+    event_loop: *mut evl_loop,
+    when_ns: i64,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_timer,
+) -> c_int {
+    // SAFETY: pointers are live objects or NULL, as documented.
+    unsafe {
+        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
+            own::hand_out(out.cast(), lp.call_at(when_ns, cb, context, !out.is_null())?);
+            Ok(0)
+        })
+    }
+}
+
+/// Calls callback every interval_ns nanoseconds, first after one interval, until the timer is cancelled: beyond
+/// asyncio.
+///
+/// The rate is fixed: ticks stand at multiples of the interval from the start, and ticks that were missed
+/// become one. The callback may cancel its own timer. Ownership, context, out, thread and errors as
+/// evl_loop_call_soon; -EINVAL also when interval_ns is not positive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_call_every(
+    event_loop: *mut evl_loop,
+    interval_ns: i64,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_timer,
+) -> c_int {
+    // SAFETY: pointers are live objects or NULL, as documented.
+    unsafe {
+        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
+            own::hand_out(out.cast(), lp.call_every(interval_ns, cb, context, !out.is_null())?);
+            Ok(0)
+        })
+    }
+}
+
+/// Turns debug mode on (not 0) or off: loop.set_debug. It records where handles are made and reports slow
+/// callbacks and loops that nobody closed.
+///
+/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_set_debug(event_loop: *mut evl_loop, enabled: c_int) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            lp.set_debug(enabled != 0);
+            Ok(0)
+        })
+    }
+}
+
+/// Whether debug mode is on: 1 or 0. loop.get_debug. NULL gives 0. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_get_debug(event_loop: *const evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    predicate(unsafe { event_loop.as_ref() }, EventLoop::debug)
+}
+
+/// Sets from how many nanoseconds on a callback is reported as slow in debug mode: loop.slow_callback_duration.
+///
+/// Any thread. Errors: -EINVAL (NULL, or negative).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_set_slow_callback_duration(
+    event_loop: *mut evl_loop,
+    duration_ns: i64,
+) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    guard(|| unsafe { own::borrow(event_loop)?.set_slow_callback(duration_ns).map(|()| 0) })
+}
+
+/// Reads the duration that evl_loop_set_slow_callback_duration sets. Any thread. Errors: -EINVAL (NULL).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_get_slow_callback_duration(
+    event_loop: *const evl_loop,
+    duration_ns: *mut i64,
+) -> c_int {
+    // SAFETY: a live loop or NULL; duration_ns is writable or NULL.
+    guard(|| unsafe { own::put(duration_ns, own::borrow(event_loop)?.slow_callback()) })
+}
+
+/// Sets the function that is told of failing callbacks: loop.set_exception_handler. NULL restores the default,
+/// which logs.
+///
+/// arg_free runs when the handler is replaced or the loop closed, or when this function fails. On the loop's
+/// thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_set_exception_handler(
+    event_loop: *mut evl_loop,
+    handler: evl_exception_handler,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+) -> c_int {
+    let arg = FreeArg::new(arg, arg_free);
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let function = handler.map(|function| function as *const ());
+            lp.set_exception_handler(function.map(|function| Handler { deliver, function, arg }));
+            Ok(0)
+        })
+    }
+}
+
+/// Reads the exception handler and its arg (either output may be NULL); *handler becomes NULL when the default
+/// is in place. loop.get_exception_handler.
+///
+/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_get_exception_handler(
+    event_loop: *mut evl_loop,
+    handler: *mut evl_exception_handler,
+    arg: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: a live loop or NULL; outputs are writable or NULL.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let found = lp.exception_handler();
+            let function = found.map(|(_, function, _)| std::mem::transmute::<*const (), HandlerFn>(function));
+            own::put_optional(handler, function);
+            own::put_optional(arg, found.map_or(std::ptr::null_mut(), |(_, _, arg)| arg));
+            Ok(0)
+        })
+    }
+}
+
+/// The default exception handler: logs the failure, the handle, and where it was made.
+/// loop.default_exception_handler.
+///
+/// exception begins with its size. On the loop's thread. Errors: -EINVAL (NULL), EVL_EOPTIONS, EVL_ECLOSED,
+/// EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_default_exception_handler(
+    event_loop: *mut evl_loop,
+    exception: *const evl_exception,
+) -> c_int {
+    // SAFETY: a live loop or NULL; exception begins with its size.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            exception::default_handler(lp, &report(exception)?);
+            Ok(0)
+        })
+    }
+}
+
+/// Reports a failure as if a callback had: calls the exception handler, or the default one.
+/// loop.call_exception_handler.
+///
+/// exception begins with its size; message NULL means "Unhandled exception in event loop". Thread and errors as
+/// evl_loop_default_exception_handler; EVL_EEXIT when the handler called evl_raise_exit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_call_exception_handler(
+    event_loop: *mut evl_loop,
+    exception: *const evl_exception,
+) -> c_int {
+    // SAFETY: a live loop or NULL; exception begins with its size.
+    unsafe { own::on_loop(event_loop, |lp| exception::call_handler(lp, &report(exception)?).map(|()| 0)) }
+}
+
+/// Registers callback to be called by evl_loop_run_shutdown, last registered first: what shutdown_asyncgens is
+/// to asyncio.
+///
+/// Ownership, context, out, thread and errors as evl_loop_call_soon.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_add_shutdown_hook(
+    event_loop: *mut evl_loop,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_handle,
+) -> c_int {
+    // SAFETY: pointers are live objects or NULL, as documented.
+    unsafe {
+        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
+            own::hand_out(out, lp.add_shutdown_hook(cb, context, !out.is_null())?);
+            Ok(0)
+        })
+    }
+}
+
+/// Runs the shutdown hooks, each once, last registered first, and then the loop until it is idle, so that what
+/// they scheduled at once is done. Call it before evl_loop_close, which itself runs no callbacks.
+///
+/// Returns how many callbacks ran. Threads and errors as evl_loop_run_forever.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_run_shutdown(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { own::run(event_loop, EventLoop::run_shutdown) }
+}
+
+/// Fills metrics, whose size field is set. Counters never decrease.
+///
+/// On the loop's thread. Errors: -EINVAL, EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_metrics(event_loop: *mut evl_loop, metrics: *mut evl_metrics) -> c_int {
+    // SAFETY: a live loop or NULL; metrics begins with its size.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let found = lp.metrics();
+            options::write(
+                metrics,
+                evl_metrics {
+                    size: 0,
+                    reserved: 0,
+                    iterations: found.counters.iterations,
+                    callbacks: found.counters.callbacks,
+                    polls: found.counters.polls,
+                    events: found.counters.events,
+                    posts: found.counters.posts,
+                    ready: found.ready,
+                    timers: found.timers,
+                    watchers: found.watchers,
+                },
+            )
+        })
+    }
+}
+
+/// Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
+///
+/// Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
+/// and *deadline_ns (may be NULL) is the time of the next timer, or EVL_FOREVER. On the loop's thread, outside
+/// of its callbacks. Errors: EVL_ERUNNING, -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_prepare(event_loop: *mut evl_loop, deadline_ns: *mut i64) -> c_int {
+    // SAFETY: a live loop or NULL; deadline_ns is writable or NULL.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let (ready, deadline) = lp.prepare()?;
+            own::put_optional(deadline_ns, deadline);
+            Ok(c_int::from(ready))
+        })
+    }
+}
+
+/// Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other
+/// threads; with EVL_LOOP_FD_DEADLINES also due timers. The loop owns it; only wait for it to be readable.
+///
+/// It changes when evl_loop_after_fork is called. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED,
+/// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOSYS (this platform's poller has none).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_fd(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { own::on_loop(event_loop, |lp| lp.fd()) }
+}
+
+/// Sets functions that are called right before and right after the loop waits in the operating system, where a
+/// language releases its lock. They are not called round a poll that does not wait.
+///
+/// before may advance a manual clock: the deadline is looked at again afterwards. They must not raise. Either
+/// may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or when this function fails.
+/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_set_wait_hooks(
+    event_loop: *mut evl_loop,
+    before: evl_callback,
+    after: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+) -> c_int {
+    let arg = FreeArg::new(arg, arg_free);
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            lp.set_wait_hooks(before, after, arg);
+            Ok(0)
+        })
+    }
+}
+
+/// Shows what is registered now: ready callbacks, timers in the order of their deadlines, readers and writers,
+/// signal handlers.
+///
+/// visit may cancel what it is shown. Returns 0, or what visit returned to stop the walk. On the loop's thread.
+/// Errors: -EINVAL (NULL loop or visit), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_walk(
+    event_loop: *mut evl_loop,
+    visit: evl_walk_fn,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { own::on_loop(event_loop, |lp| debug::walk(lp, visit.ok_or(Error::INVALID)?, arg)) }
+}
+
+/// Keeps a pointer of yours with the loop; the one before is released first. data_free (may be NULL) runs when
+/// it is replaced, or when the loop's memory is freed, or when this function fails.
+///
+/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_set_data(
+    event_loop: *mut evl_loop,
+    data: *mut c_void,
+    data_free: evl_free_fn,
+) -> c_int {
+    let data = FreeArg::new(data, data_free);
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            lp.set_data(data);
+            Ok(0)
+        })
+    }
+}
+
+/// The pointer kept by evl_loop_set_data, or NULL. NULL gives NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_get_data(event_loop: *const evl_loop) -> *mut c_void {
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe { event_loop.as_ref() }.map_or(std::ptr::null_mut(), EventLoop::data)
+}
+
+/// Sends the loop's reports (failures nobody handled, slow callbacks, debug) to log instead of stderr; NULL
+/// restores stderr.
+///
+/// arg_free runs when it is replaced or the loop is closed, or when this function fails. On the loop's thread.
+/// Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_set_log(
+    event_loop: *mut evl_loop,
+    log: evl_log_fn,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+) -> c_int {
+    let arg = FreeArg::new(arg, arg_free);
+    // SAFETY: a live loop or NULL, as documented.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            lp.set_log(log, arg);
+            Ok(0)
+        })
+    }
+}
+
+/// Makes the loop usable in a child process after fork: it gets a poller of its own, watching the same
+/// descriptors, and is not running. What was scheduled stays scheduled.
+///
+/// Signal handlers stay the loop's. On any one thread of the child, outside of callbacks. A loop that was not
+/// forked is left alone (0). Errors: -EINVAL, EVL_ECLOSED, EVL_ERUNNING (it runs), EVL_EWRONGTHREAD (another
+/// thread of the parent was inside of the loop when it was forked: it can only be closed), and system errors of
+/// the poller.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_after_fork(event_loop: *mut evl_loop) -> c_int {
+    // SAFETY: a live loop or NULL, as documented.
+    guard(|| unsafe { fork::after_fork(own::borrow(event_loop)?).map(|()| 0) })
+}

@@ -1,0 +1,24 @@
+//! The C surface: one file a noun, no logic.
+//!
+//! Every function checks its pointers, enters the loop where it needs one, calls the engine and turns the answer into a
+//! code. What they share is in [`guard`] (the panic boundary), [`own`] (who owns a pointer) and [`options`] (structs that
+//! carry their size). The header is generated from these files in the order of `build.rs`.
+#![allow(non_camel_case_types, reason = "types are spelled as C callers see them")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what callers must keep to is told once, in the header's opening comment"
+)]
+
+pub mod context;
+pub mod error;
+pub mod event_loop;
+pub mod handle;
+pub mod policy;
+pub mod signal;
+pub mod timer;
+pub mod version;
+pub mod watch;
+
+pub(crate) mod guard;
+pub(crate) mod options;
+pub(crate) mod own;

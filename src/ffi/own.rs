@@ -1,0 +1,300 @@
+//! Who owns a pointer: borrowed objects, outputs that give a reference away, strings, and callbacks that are taken over.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::Arc;
+
+use super::context::evl_context;
+use super::guard::guard;
+use super::handle::{evl_callback, evl_free_fn};
+use crate::engine::callback::Callback;
+use crate::engine::context::Captured;
+use crate::engine::event_loop::{EventLoop, Owned};
+use crate::engine::handle::Handle;
+use crate::error::{Error, Result};
+
+/// An object the caller keeps alive during the call.
+///
+/// # Safety
+/// `pointer` is NULL or a live object.
+#[inline]
+pub(crate) unsafe fn borrow<'a, T>(pointer: *const T) -> Result<&'a T> {
+    // SAFETY: by this function's contract.
+    unsafe { pointer.as_ref() }.ok_or(Error::INVALID)
+}
+
+/// Refuses NULL where a pointer is needed.
+#[inline]
+pub(crate) fn required<T>(pointer: *mut T) -> Result<()> {
+    if pointer.is_null() { Err(Error::INVALID) } else { Ok(()) }
+}
+
+/// Writes a result.
+///
+/// # Safety
+/// `out` is NULL (which is an error) or writable.
+#[inline]
+pub(crate) unsafe fn put<T>(out: *mut T, value: T) -> Result<c_int> {
+    required(out)?;
+    // SAFETY: by this function's contract.
+    unsafe { out.write(value) };
+    Ok(0)
+}
+
+/// Writes a result that the caller may not want.
+///
+/// # Safety
+/// `out` is NULL or writable.
+pub(crate) unsafe fn put_optional<T>(out: *mut T, value: T) {
+    if !out.is_null() {
+        // SAFETY: by this function's contract.
+        unsafe { out.write(value) };
+    }
+}
+
+/// Gives a reference to the caller. `out` was found to be there by [`required`].
+///
+/// # Safety
+/// `out` is writable.
+pub(crate) unsafe fn give<T>(out: *mut *mut T, reference: *mut T) {
+    // SAFETY: by this function's contract.
+    unsafe { out.write(reference) };
+}
+
+/// Gives a reference to a caller who may not want one, in which case none was made.
+///
+/// # Safety
+/// `out` is NULL or writable.
+#[inline]
+pub(crate) unsafe fn hand_out(out: *mut *mut Handle, reference: *const Handle) {
+    // SAFETY: by this function's contract.
+    unsafe { put_optional(out, reference.cast_mut()) };
+}
+
+/// As [`give`], of an object that is counted as an Arc.
+///
+/// # Safety
+/// `out` is writable.
+pub(crate) unsafe fn give_arc<T>(out: *mut *mut T, object: Arc<T>) {
+    // SAFETY: by this function's contract.
+    unsafe { out.write(Arc::into_raw(object).cast_mut()) };
+}
+
+/// A reference of our own to an object of the caller's.
+///
+/// # Safety
+/// `pointer` is NULL or a live object given by [`give_arc`].
+pub(crate) unsafe fn clone_arc<T>(pointer: *const T) -> Option<Arc<T>> {
+    // SAFETY: by this function's contract; the count is raised before it is owned.
+    (!pointer.is_null()).then(|| unsafe {
+        Arc::increment_strong_count(pointer);
+        Arc::from_raw(pointer)
+    })
+}
+
+/// `_ref` of an object that is counted as an Arc.
+///
+/// # Safety
+/// As [`clone_arc`].
+pub(crate) unsafe fn retain_arc<T>(pointer: *mut T) -> *mut T {
+    // SAFETY: by this function's contract.
+    std::mem::forget(unsafe { clone_arc(pointer) });
+    pointer
+}
+
+/// `_unref` of an object that is counted as an Arc.
+///
+/// # Safety
+/// `pointer` is NULL or a reference the caller owns and gives up.
+pub(crate) unsafe fn release_arc<T>(pointer: *mut T) {
+    if !pointer.is_null() {
+        // SAFETY: by this function's contract.
+        drop(unsafe { Arc::from_raw(pointer) });
+    }
+}
+
+/// As [`give`], of an object with one owner.
+///
+/// # Safety
+/// `out` is writable.
+pub(crate) unsafe fn give_box<T>(out: *mut *mut T, object: T) {
+    // SAFETY: by this function's contract.
+    unsafe { out.write(Box::into_raw(Box::new(object))) };
+}
+
+/// Frees what [`give_box`] gave.
+///
+/// # Safety
+/// `pointer` is NULL or was given by [`give_box`] and is given up.
+pub(crate) unsafe fn drop_box<T>(pointer: *mut T) {
+    if !pointer.is_null() {
+        // SAFETY: by this function's contract.
+        drop(unsafe { Box::from_raw(pointer) });
+    }
+}
+
+/// A string of the caller's; what is no UTF-8 is left out from there on.
+///
+/// # Safety
+/// `pointer` is NULL or a NUL-terminated string that lives as long as the result is used.
+pub(crate) unsafe fn text<'a>(pointer: *const c_char) -> Option<&'a str> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: by this function's contract.
+    let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
+    let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    std::str::from_utf8(&bytes[..valid]).ok()
+}
+
+/// Copies a string out, cut where it does not fit, and returns its whole length.
+///
+/// # Safety
+/// `buffer` has `size` writable bytes, or is NULL.
+pub(crate) unsafe fn fill(buffer: *mut c_char, size: usize, text: &str) -> Result<c_int> {
+    if buffer.is_null() && size > 0 {
+        return Err(Error::INVALID);
+    }
+    if size > 0 {
+        let length = text.len().min(size - 1);
+        // SAFETY: by this function's contract; one byte is left for the NUL.
+        unsafe {
+            ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), length);
+            buffer.add(length).write(0);
+        }
+    }
+    Ok(c_int::try_from(text.len()).unwrap_or(c_int::MAX))
+}
+
+/// Copies addresses out, as many as fit, and returns how many there are.
+///
+/// # Safety
+/// `out` has room for `capacity` pointers, or is NULL.
+pub(crate) unsafe fn fill_array(out: *mut *mut c_void, capacity: usize, addresses: &[usize]) -> Result<c_int> {
+    if out.is_null() && capacity > 0 {
+        return Err(Error::INVALID);
+    }
+    for (at, &address) in addresses.iter().take(capacity).enumerate() {
+        // SAFETY: by this function's contract.
+        unsafe { out.add(at).write(address as *mut c_void) };
+    }
+    Ok(c_int::try_from(addresses.len()).unwrap_or(c_int::MAX))
+}
+
+/// The body of a function that uses a loop: enters it, and poisons it when the body panics.
+///
+/// # Safety
+/// `event_loop` is NULL or a live loop.
+#[inline]
+pub(crate) unsafe fn on_loop(event_loop: *mut EventLoop, body: impl FnOnce(&Owned) -> Result<c_int>) -> c_int {
+    guard(|| {
+        // SAFETY: by this function's contract.
+        let event_loop = unsafe { borrow(event_loop) }?;
+        entered(event_loop, body)
+    })
+}
+
+#[inline]
+fn entered(event_loop: &EventLoop, body: impl FnOnce(&Owned) -> Result<c_int>) -> Result<c_int> {
+    let lp = event_loop.enter()?;
+    catch_unwind(AssertUnwindSafe(|| body(&lp))).unwrap_or_else(|_| {
+        event_loop.poison();
+        Err(Error::PANIC)
+    })
+}
+
+/// The body of a run function. A panic poisons the loop where it runs.
+///
+/// # Safety
+/// `event_loop` is NULL or a live loop.
+pub(crate) unsafe fn run(event_loop: *mut EventLoop, body: impl FnOnce(&EventLoop) -> Result<c_int>) -> c_int {
+    // SAFETY: by this function's contract.
+    guard(|| body(unsafe { borrow(event_loop) }?))
+}
+
+/// The body of a function that uses a handle, which needs its loop.
+///
+/// # Safety
+/// `handle` is NULL or a live handle.
+#[inline]
+pub(crate) unsafe fn on_handle(handle: *mut Handle, body: impl FnOnce(&Owned, &Handle) -> Result<c_int>) -> c_int {
+    guard(|| {
+        // SAFETY: by this function's contract; a handle keeps its loop's memory.
+        let (handle, event_loop) = unsafe {
+            let handle = borrow(handle)?;
+            (handle, borrow(handle.event_loop())?)
+        };
+        entered(event_loop, |lp| body(lp, handle))
+    })
+}
+
+/// The body of a function of a handle that does not need its loop to be open.
+///
+/// # Safety
+/// `handle` is NULL or a live handle.
+pub(crate) unsafe fn with_handle(handle: *mut Handle, body: impl FnOnce(&Handle) -> Result<c_int>) -> c_int {
+    // SAFETY: by this function's contract.
+    guard(|| body(unsafe { borrow(handle) }?))
+}
+
+/// The body of a function that takes a callback over: the callback's arg is released when it fails.
+///
+/// # Safety
+/// `event_loop` is NULL or a live loop, `context` is NULL or a live context.
+#[inline]
+pub(crate) unsafe fn register(
+    event_loop: *mut EventLoop,
+    callback: Callback,
+    context: *mut evl_context,
+    body: impl FnOnce(&Owned, Callback, Captured) -> Result<c_int>,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    unsafe {
+        on_loop(event_loop, move |lp| {
+            if callback.function.is_none() {
+                return Err(Error::INVALID);
+            }
+            let captured = lp.event_loop().capture(clone_arc(context));
+            body(lp, callback, captured)
+        })
+    }
+}
+
+/// [`register`] for any thread: the loop is not entered.
+///
+/// # Safety
+/// As [`register`].
+pub(crate) unsafe fn register_threadsafe(
+    event_loop: *mut EventLoop,
+    callback: Callback,
+    context: *mut evl_context,
+    body: impl FnOnce(&EventLoop, Callback, Captured) -> Result<c_int>,
+) -> c_int {
+    guard(move || {
+        // SAFETY: by this function's contract.
+        let (event_loop, context) = unsafe { (borrow(event_loop)?, clone_arc(context)) };
+        if callback.function.is_none() {
+            return Err(Error::INVALID);
+        }
+        event_loop.check_open()?;
+        let captured = event_loop.capture(context);
+        body(event_loop, callback, captured)
+    })
+}
+
+/// evl_loop_call_soon when it takes no more than storing four words; false: nothing was done.
+///
+/// # Safety
+/// `event_loop` is NULL or a live loop.
+#[inline]
+pub(crate) unsafe fn call_soon_fast(
+    event_loop: *mut EventLoop,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+) -> bool {
+    // SAFETY: by this function's contract.
+    let Some(event_loop) = (unsafe { event_loop.as_ref() }) else { return false };
+    callback.is_some_and(|function| event_loop.call_soon_fast(function, arg, arg_free))
+}

@@ -1,0 +1,21 @@
+//! evl: an event loop with asyncio's semantics behind a C ABI.
+//!
+//! The crate is used through its C header; this is the map of its inside. Dependencies point down only:
+//!
+//! | layer | what it is |
+//! |---|---|
+//! | [`ffi`] | the C surface, one file a noun; no logic |
+//! | `policy`, `running` | which loop a thread has, and which one runs on it |
+//! | [`engine`] | the loop: handles, the ready queue, timers, descriptors, signals, other threads, contexts, failures |
+//! | `poller` | what the engine asks the operating system |
+//!
+//! One iteration of a loop is told step by step in `engine/run.rs`. Who may touch what is told in `engine/event_loop.rs`
+//! (a loop belongs to one thread at a time, and [`engine::event_loop::EventLoop`]'s state is reached only by proof of that)
+//! and `engine/lifetime.rs` (references keep a loop alive, handles keep its memory).
+
+pub mod engine;
+mod error;
+pub mod ffi;
+mod policy;
+mod poller;
+mod running;
