@@ -213,10 +213,10 @@ impl Policy {
         let key = (self.address(), thread::current().key());
         let mut locals = LOCALS.lock();
         let locals = locals.get_or_insert_with(HashMap::new);
-        if !locals.contains_key(&key) {
-            if let Kind::Default { this, .. } = &self.kind {
-                thread::forget_at_exit(this.clone());
-            }
+        if let Kind::Default { this, .. } = &self.kind
+            && !locals.contains_key(&key)
+        {
+            thread::forget_at_exit(this.clone());
         }
         f(locals.entry(key).or_default())
     }

@@ -228,18 +228,19 @@ impl Drop for Captured {
 }
 
 /// A callback's stay in its context: from [`Frame::enter`] until [`Frame::leave`].
-pub(crate) struct Frame {
+pub(crate) struct Frame<'a> {
+    thread: &'a Thread,
     slot: *mut Word,
     previous: *mut Word,
     hosted: Option<*mut Hosted>,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// Makes the context kept at `at` the thread's current one.
     ///
     /// # Safety
     /// `at` stays where it is until [`Frame::leave`], and is touched only through the thread's slot meanwhile.
-    pub(crate) unsafe fn enter(thread: &Thread, at: *mut Word) -> Result<Frame> {
+    pub(crate) unsafe fn enter(thread: &'a Thread, at: *mut Word) -> Result<Frame<'a>> {
         let mut slot = at;
         // SAFETY: by this function's contract.
         let hosted = unsafe { (*at).as_hosted() };
@@ -259,13 +260,13 @@ impl Frame {
                 }
             }
         }
-        Ok(Frame { slot, previous: thread.slot.replace(slot), hosted })
+        Ok(Frame { thread, slot, previous: thread.slot.replace(slot), hosted })
     }
 
     /// Goes back to the context before, leaving what the callback entered and did not leave.
-    pub(crate) fn leave(self, thread: &Thread) {
-        unwind(thread, self.slot);
-        thread.slot.set(self.previous);
+    pub(crate) fn leave(self) {
+        unwind(self.thread, self.slot);
+        self.thread.slot.set(self.previous);
         // SAFETY: `enter`'s contract keeps the word and what it owns in place.
         unsafe {
             if let Some(hosted) = self.hosted
@@ -277,6 +278,14 @@ impl Frame {
                 context.entered.store(false, Ordering::Release);
             }
         }
+        std::mem::forget(self);
+    }
+}
+
+/// Only when a panic passes: the slot must not go on pointing into a frame that is gone.
+impl Drop for Frame<'_> {
+    fn drop(&mut self) {
+        self.thread.slot.set(self.previous);
     }
 }
 

@@ -108,21 +108,17 @@ impl Ready {
         buffer.try_reserve_exact(wanted).map_err(|_| Error::NO_MEMORY)?;
         buffer.extend(self.iter());
         let buffer = std::mem::ManuallyDrop::new(buffer).as_mut_ptr();
-        self.free_buffer();
+        // The old buffer is freed by the drop of what is replaced.
         *self = Ready { buffer, mask: wanted - 1, head: 0, tail: length };
         Ok(())
-    }
-
-    fn free_buffer(&mut self) {
-        if !self.buffer.is_null() {
-            // SAFETY: made by `grow` as a Vec of exactly this capacity; entries need no drop.
-            drop(unsafe { Vec::from_raw_parts(self.buffer, 0, self.capacity()) });
-        }
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
-        self.free_buffer();
+        if !self.buffer.is_null() {
+            // SAFETY: made by `grow` as a Vec of exactly this capacity; entries need no drop.
+            drop(unsafe { Vec::from_raw_parts(self.buffer, 0, self.capacity()) });
+        }
     }
 }

@@ -80,24 +80,25 @@ impl EventLoop {
     fn run<R>(&self, body: impl FnOnce(&Owned) -> Result<R>) -> Result<R> {
         let me = thread::pointer();
         let thread = thread::current();
-        self.notice_longjmp(thread)?;
+        let frame = stack_pointer();
+        self.notice_longjmp(thread, frame)?;
         if !thread.running.get().is_null() || self.is_running() {
             return Err(Error::RUNNING);
         }
         if let Err(owner) = self.owner.compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed) {
             return Err(if owner == me { Error::RUNNING } else { Self::refusal(owner) });
         }
-        let mut scope = Scope { _life: LoopRef::new(self), lp: Owned::running(self), thread, me };
-        scope.begin();
+        let scope = Scope { _life: LoopRef::new(self), lp: Owned::running(self), thread, me };
+        scope.begin(frame);
         let result = body(&scope.lp);
         drop(scope);
         result
     }
 
     /// A run function that is marked as running, but whose frame is gone, was left by longjmp: its loop is in no state to be used.
-    fn notice_longjmp(&self, thread: &Thread) -> Result<()> {
-        let here = stack_pointer();
-        if !thread.runs.get() || here <= thread.run_frame.get() {
+    /// It is gone when this one's frame is no deeper.
+    fn notice_longjmp(&self, thread: &Thread, frame: usize) -> Result<()> {
+        if !thread.runs.get() || frame < thread.run_frame.get() {
             return Ok(());
         }
         let left = thread.running.replace(std::ptr::null());
@@ -134,11 +135,11 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn begin(&mut self) {
+    fn begin(&self, frame: usize) {
         let event_loop = self.lp.event_loop();
         self.thread.running.set(event_loop);
         self.thread.runs.set(true);
-        self.thread.run_frame.set(stack_pointer());
+        self.thread.run_frame.set(frame);
         self.thread.attention.set(0);
         event_loop.running.store(true, Ordering::Relaxed);
         event_loop.inbox.wake_up();
@@ -383,7 +384,7 @@ impl Owned<'_> {
                 // SAFETY: the host gave both to be called together, once.
                 unsafe { function(entry.arg) };
                 std::mem::forget(guard);
-                frame.leave(thread);
+                frame.leave();
                 Ok(())
             }
             Err(error) => Err(error),
@@ -436,7 +437,7 @@ impl Owned<'_> {
             unsafe { function(handle.arg.get()) };
             std::mem::forget(guard);
             handle.clear(RUNNING);
-            frame.leave(thread);
+            frame.leave();
         });
         let mut told = Ok(());
         if thread.attention.get() != 0 {
