@@ -382,11 +382,9 @@ impl<'a> Owned<'a> {
         if delta < 0 {
             return Err(Error::INVALID);
         }
-        if !self.event_loop.clock.advance(delta) {
-            return Err(Error::CLOCK);
-        }
-        self.with(|state| state.now_is_known = false);
-        Ok(())
+        // The time of the present iteration stays what it was when the iteration began.
+        self.now();
+        if self.event_loop.clock.advance(delta) { Ok(()) } else { Err(Error::CLOCK) }
     }
 
     pub(crate) fn set_debug(&self, enabled: bool) {

@@ -299,6 +299,7 @@ impl Owned<'_> {
                 // SAFETY: the host gave the function with its arg.
                 unsafe { callback::call(before, arg) };
                 // The hook may have moved a manual clock, scheduled something, or asked to stop.
+                self.with(|state| state.now_is_known = false);
                 let busy = self.with(|state| state.ready.len() > 0 || state.stopping);
                 if busy { 0 } else { timeout.min(self.time_left()) }
             }

@@ -254,7 +254,7 @@ impl Owned<'_> {
     /// Arms a timer with an interval for its next tick; ticks that were missed become one.
     pub(crate) fn next_tick(&self, timer: &Handle) -> Result<()> {
         let interval = timer.with_extra(|extra| extra.map_or(0, |extra| extra.interval)).max(1);
-        let late = self.time().saturating_sub(timer.when()).max(0);
+        let late = self.now().saturating_sub(timer.when()).max(0);
         let when = timer.when().saturating_add((late / interval).saturating_add(1).saturating_mul(interval));
         timer.deadline.store(when, std::sync::atomic::Ordering::Relaxed);
         self.start(timer)

@@ -214,3 +214,37 @@ fn current(cells: &Arena, key: &Key) -> Option<Key> {
     }
     Some(Key { deadline: cell.when(), order: cell.order.get(), slot: key.slot })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::handle::TIMER;
+
+    /// Orders are used up after four thousand million starts; then the order of what is started must stay.
+    #[test]
+    fn renumbering_keeps_the_order_and_drops_stale_keys() {
+        let mut cells = Arena::new(std::ptr::null(), false);
+        let mut timers = Timers::new();
+        timers.next_order = u32::MAX - 50;
+        let handles: Vec<&Handle> = (0..100)
+            .map(|i| {
+                // SAFETY: the arena outlives the references, and nobody else has its cells.
+                let cell = unsafe { &*cells.take().expect("memory") };
+                cell.init(1, TIMER, i64::from(i) % 3);
+                timers.start(&cells, cell).expect("memory");
+                cell
+            })
+            .collect();
+        handles.iter().step_by(7).for_each(|cell| timers.stop(&cells, cell));
+        timers.restart(&cells, handles[1], 2).expect("memory");
+        assert!(timers.next_order < 200, "the orders began anew");
+        let mut expected: Vec<usize> = (0..100).filter(|i| i % 7 != 0 && *i != 1).collect();
+        expected.sort_by_key(|i| i % 3);
+        expected.push(1);
+        let fired: Vec<usize> = std::iter::from_fn(|| timers.take_due(&cells, 2))
+            .map(|cell| handles.iter().position(|handle| std::ptr::eq(*handle, cell)).expect("one of ours"))
+            .collect();
+        assert_eq!(fired, expected);
+        assert_eq!(timers.len(), 0);
+    }
+}
