@@ -31,6 +31,8 @@ pub struct FreeArg {
 
 // SAFETY: the header tells hosts that arg_free may run on the thread that drops the last reference.
 unsafe impl Send for FreeArg {}
+// SAFETY: it is immutable, and the pointer is only handed out.
+unsafe impl Sync for FreeArg {}
 
 impl FreeArg {
     /// Takes a pointer over from the host.

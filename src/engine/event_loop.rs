@@ -7,6 +7,7 @@ use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use super::arena::Arena;
 use super::callback::{CallFn, FreeArg, Unwinding};
 use super::clock::Clock;
-use super::exception::{Deliver, Handler};
+use super::exception::Handler;
 use super::handle::{Extra, Handle};
 use super::inbox::{self, Inbox};
 use super::metrics::Counters;
@@ -83,6 +84,8 @@ pub struct EventLoop {
     pub(super) remote_free: AtomicPtr<Handle>,
     /// References of hosts: the last one closes the loop.
     pub(super) life: AtomicUsize,
+    /// The last reference went once.
+    pub(super) ended: AtomicBool,
     /// What keeps the memory once life has ended: handles. See `lifetime`.
     pub(super) memory: AtomicIsize,
     pub(super) running: AtomicBool,
@@ -136,10 +139,11 @@ pub(crate) struct State {
     pub(super) polled_at: i64,
     pub(super) before_wait: Option<CallFn>,
     pub(super) after_wait: Option<CallFn>,
-    pub(super) wait_arg: FreeArg,
-    pub(super) exception: Option<Handler>,
+    // These are shared with the call that is under way: it may replace them, and its arg is released after it.
+    pub(super) wait_arg: Option<Arc<FreeArg>>,
+    pub(super) exception: Option<Arc<Handler>>,
     pub(super) log: Option<LogFn>,
-    pub(super) log_arg: FreeArg,
+    pub(super) log_arg: Option<Arc<FreeArg>>,
     pub(super) shutdown_hooks: Vec<*const Handle>,
     pub(super) data: FreeArg,
 }
@@ -176,10 +180,10 @@ impl EventLoop {
             polled_at: 0,
             before_wait: None,
             after_wait: None,
-            wait_arg: FreeArg::none(),
+            wait_arg: None,
             exception: None,
             log: None,
-            log_arg: FreeArg::none(),
+            log_arg: None,
             shutdown_hooks: Vec::new(),
             data: FreeArg::none(),
             poller: None,
@@ -192,6 +196,7 @@ impl EventLoop {
             shared_cells: Mutex::new(Arena::new(ptr::null(), true)),
             remote_free: AtomicPtr::new(ptr::null_mut()),
             life: AtomicUsize::new(1),
+            ended: AtomicBool::new(false),
             memory: AtomicIsize::new(lifetime::BIAS),
             running: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -398,25 +403,24 @@ impl<'a> Owned<'a> {
 
     pub(crate) fn set_exception_handler(&self, handler: Option<Handler>) {
         // What was there is dropped outside of the borrow: its arg is released by the host.
-        drop(self.with(|state| std::mem::replace(&mut state.exception, handler)));
+        drop(self.with(|state| std::mem::replace(&mut state.exception, handler.map(Arc::new))));
     }
 
-    /// The handler's function and its arg, which stay the loop's.
-    pub(crate) fn exception_handler(&self) -> Option<(Deliver, *const (), *mut c_void)> {
-        self.with(|state| state.exception.as_ref().map(|h| (h.deliver, h.function, h.arg.pointer())))
+    pub(crate) fn exception_handler(&self) -> Option<Arc<Handler>> {
+        self.with(|state| state.exception.clone())
     }
 
     pub(crate) fn set_wait_hooks(&self, before: Option<CallFn>, after: Option<CallFn>, arg: FreeArg) {
         drop(self.with(|state| {
             (state.before_wait, state.after_wait) = (before, after);
-            std::mem::replace(&mut state.wait_arg, arg)
+            state.wait_arg.replace(Arc::new(arg))
         }));
     }
 
     pub(crate) fn set_log(&self, log: Option<LogFn>, arg: FreeArg) {
         drop(self.with(|state| {
             state.log = log;
-            std::mem::replace(&mut state.log_arg, arg)
+            state.log_arg.replace(Arc::new(arg))
         }));
     }
 
@@ -427,7 +431,7 @@ impl<'a> Owned<'a> {
 
     /// Tells the host, or stderr.
     pub(crate) fn log(&self, level: c_int, text: &str) {
-        let (log, arg) = self.with(|state| (state.log, state.log_arg.pointer()));
+        let (log, arg) = self.with(|state| (state.log, state.log_arg.clone()));
         let Some(log) = log else {
             eprintln!("evl: {text}");
             return;
@@ -435,7 +439,7 @@ impl<'a> Owned<'a> {
         let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
         let guard = Unwinding;
         // SAFETY: the host gave both together; the text is valid during the call.
-        unsafe { log(level, text.as_ptr(), arg) };
+        unsafe { log(level, text.as_ptr(), pointer_of(arg.as_ref())) };
         std::mem::forget(guard);
     }
 
@@ -446,6 +450,11 @@ impl<'a> Owned<'a> {
             state.poller.as_ref().and_then(Poller::fd).ok_or(Error::from_code(-libc::ENOSYS))
         })
     }
+}
+
+/// What a function of the host is called with; NULL when there is nothing.
+pub(crate) fn pointer_of(arg: Option<&Arc<FreeArg>>) -> *mut c_void {
+    arg.map_or(ptr::null_mut(), |arg| arg.pointer())
 }
 
 impl Drop for Owned<'_> {

@@ -33,6 +33,11 @@ pub struct Report {
 /// Hands a report to a handler of the host, in the form of the C surface.
 pub type Deliver = unsafe fn(function: *const (), event_loop: *const EventLoop, report: &Report, arg: *mut c_void);
 
+// SAFETY: a function and an arg that the host lets travel with the loop; only the loop's owner uses them.
+unsafe impl Send for Handler {}
+// SAFETY: as above.
+unsafe impl Sync for Handler {}
+
 /// The exception handler of a loop.
 pub struct Handler {
     /// Knows the C type of `function`.
@@ -128,13 +133,14 @@ pub(crate) fn attend(lp: &Owned, handle: *const Handle) -> Result<()> {
 
 /// `loop.call_exception_handler`.
 pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
-    let Some((deliver, function, arg)) = lp.exception_handler() else {
+    let Some(handler) = lp.exception_handler() else {
         default_handler(lp, report);
         return Ok(());
     };
     let aside = Aside::begin();
     // SAFETY: the host gave function and arg together, and `deliver` with the function's type.
-    unsafe { deliver(function, lp.pointer(), report, arg) };
+    unsafe { (handler.deliver)(handler.function, lp.pointer(), report, handler.arg.pointer()) };
+    drop(handler);
     let thread = thread::current();
     let attention = thread.attention.replace(0);
     // SAFETY: only this thread touches it, and no reference to it is held.

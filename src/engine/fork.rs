@@ -121,6 +121,9 @@ pub(crate) fn after_fork(event_loop: &EventLoop) -> Result<()> {
     let lp = Owned::running(event_loop);
     lp.with(|state| state.thread = thread::current());
     let rebuilt = lp.rebuild_poller();
+    if !event_loop.inbox.fall_asleep() {
+        event_loop.inbox.wake();
+    }
     event_loop.owner.store(if rebuilt.is_ok() { NOBODY } else { FORKED }, Ordering::Release);
     rebuilt
 }

@@ -7,9 +7,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::callback::FreeArg;
 use super::debug;
-use super::event_loop::{CLOSED, EventLoop, FORKED, NOBODY, Owned, POISONED};
+use super::event_loop::{CLOSED, EventLoop, FORKED, LoopRef, NOBODY, Owned, POISONED};
 use super::handle::{Handle, QUEUED, STARTED};
 use super::ready::Entry;
 use super::thread;
@@ -21,7 +20,10 @@ pub(crate) const BIAS: isize = 1 << 48;
 impl EventLoop {
     /// Another reference of a host.
     pub fn retain(&self) {
-        self.life.fetch_add(1, Ordering::Relaxed);
+        if self.life.fetch_add(1, Ordering::Relaxed) == 0 {
+            // Life has ended, and the host got here by a handle: the reference keeps the memory, as handles do.
+            self.memory.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Gives up one reference of a host; NULL is ignored.
@@ -32,6 +34,11 @@ impl EventLoop {
         // SAFETY: the reference keeps it alive.
         let Some(event_loop) = (unsafe { this.as_ref() }) else { return };
         if event_loop.life.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if event_loop.ended.swap(true, Ordering::AcqRel) {
+            // SAFETY: the reference counted for the memory, as `retain` tells.
+            unsafe { release_memory(this) };
             return;
         }
         if event_loop.is_owned_here() {
@@ -45,6 +52,12 @@ impl EventLoop {
 
     /// `loop.close`.
     pub(crate) fn close(&self) -> Result<()> {
+        // The host's arg_free may give up the last reference.
+        let _life = LoopRef::new(self);
+        self.shut()
+    }
+
+    fn shut(&self) -> Result<()> {
         let me = thread::pointer();
         loop {
             let owner = self.owner.load(Ordering::Relaxed);
@@ -95,9 +108,7 @@ impl EventLoop {
             held.append(&mut std::mem::take(&mut state.shutdown_hooks));
             state.poller = None;
             (state.before_wait, state.after_wait, state.log) = (None, None, None);
-            let hooks = std::mem::replace(&mut state.wait_arg, FreeArg::none());
-            let log = std::mem::replace(&mut state.log_arg, FreeArg::none());
-            (queued, held, hooks, log, state.exception.take())
+            (queued, held, state.wait_arg.take(), state.log_arg.take(), state.exception.take())
         });
         let queued_handles = queued.iter().filter_map(Entry::handle);
         for handle in held.iter().copied().chain(queued_handles) {
@@ -150,7 +161,7 @@ pub(crate) unsafe fn end(this: *const EventLoop) {
         {
             lp.log(debug::WARNING, "the last reference to an open loop is gone; closing it");
         }
-        if event_loop.close().is_err() {
+        if event_loop.shut().is_err() {
             // Somebody uses it without a reference. Leaking is the least harm.
             return;
         }
@@ -205,7 +216,17 @@ pub(crate) unsafe fn free_cell(this: *const EventLoop, cell: *const Handle) {
             }
         }
     }
-    if event_loop.memory.fetch_sub(1, Ordering::AcqRel) == 1 {
+    // SAFETY: the cell counted.
+    unsafe { release_memory(this) };
+}
+
+/// Takes one off `memory`.
+///
+/// # Safety
+/// The caller's count is among it, and is given up.
+unsafe fn release_memory(this: *const EventLoop) {
+    // SAFETY: the count keeps it.
+    if unsafe { (*this).memory.fetch_sub(1, Ordering::AcqRel) } == 1 {
         // SAFETY: the count stands at zero only after life has ended, and when no handle is left.
         unsafe { free_memory(this) };
     }

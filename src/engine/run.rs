@@ -11,7 +11,7 @@ use std::ffi::c_int;
 
 use super::callback::{self, Unwinding};
 use super::context::Frame;
-use super::event_loop::{EventLoop, LoopRef, NOBODY, Owned, POISONED};
+use super::event_loop::{EventLoop, LoopRef, NOBODY, Owned, POISONED, pointer_of};
 use super::exception::{self, Aside, Report};
 use super::handle::{CANCELLED, DONE, HOOK, Handle, ONE_SHOT, PAUSED, PERIODIC, QUEUED, RUNNING, STARTED};
 use super::lifetime::release_entry;
@@ -292,7 +292,8 @@ impl Owned<'_> {
         if left == 0 {
             return if self.event_loop().clock.is_manual() { Ok(()) } else { self.poll(0) };
         }
-        let (before, after, arg) = self.with(|state| (state.before_wait, state.after_wait, state.wait_arg.pointer()));
+        let (before, after, held) = self.with(|state| (state.before_wait, state.after_wait, state.wait_arg.clone()));
+        let arg = pointer_of(held.as_ref());
         let left = match before {
             None => left,
             Some(before) => {
@@ -485,6 +486,9 @@ impl Owned<'_> {
         let aside = Aside::begin();
         let result = self.call_handle(handle);
         aside.end();
+        if handle.has(DONE) {
+            self.withdraw(handle);
+        }
         // SAFETY: the count taken above.
         unsafe { Handle::release_ptr(handle) };
         result

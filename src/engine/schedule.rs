@@ -260,6 +260,18 @@ impl Owned<'_> {
         self.start(timer)
     }
 
+    /// Takes a handle out of the ready queue and the timers. The caller has a count of it.
+    pub(crate) fn withdraw(&self, handle: &Handle) {
+        // The queue skips what does not say that it is in it.
+        handle.clear(QUEUED);
+        if handle.has(STARTED) {
+            handle.clear(STARTED);
+            self.with(|state| state.timers.stop(&state.cells, handle));
+            // SAFETY: the timers' count.
+            unsafe { Handle::release_ptr(handle) };
+        }
+    }
+
     /// `Handle.cancel`.
     fn cancel(&self, handle: &Handle) {
         if handle.has(CANCELLED) {
@@ -270,10 +282,7 @@ impl Owned<'_> {
         handle.retain();
         let number = i32::try_from(handle.when()).unwrap_or(-1);
         if handle.has(STARTED) {
-            handle.clear(STARTED);
-            self.with(|state| state.timers.stop(&state.cells, handle));
-            // SAFETY: the timers' count.
-            unsafe { Handle::release_ptr(handle) };
+            self.withdraw(handle);
         } else if handle.has(SIGNAL) {
             self.forget_signal_handler(number, handle);
         } else if handle.has(WATCH) {

@@ -187,6 +187,8 @@ pub(crate) fn detach_all() {
     for noted in &NOTED {
         noted.waker.store(-1, Ordering::SeqCst);
     }
+    // Handlers that were running in threads of the parent are not running here.
+    INSIDE.store(0, Ordering::SeqCst);
 }
 
 /// Holds the lock across fork.

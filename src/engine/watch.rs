@@ -217,6 +217,11 @@ impl Owned<'_> {
             let State { watch, poller, .. } = state;
             let place = fd as usize;
             if place >= watch.table.len() {
+                // A number out of thin air must not make the table huge.
+                // SAFETY: a plain system call.
+                if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+                    return Err(Error::last_os());
+                }
                 let more = (place + 1).next_power_of_two().max(16) - watch.table.len();
                 watch.table.try_reserve_exact(more).map_err(|_| Error::NO_MEMORY)?;
                 watch.table.resize(place + 1, UNWATCHED);

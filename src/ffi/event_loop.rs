@@ -579,9 +579,9 @@ pub unsafe extern "C-unwind" fn evl_loop_get_exception_handler(
     unsafe {
         own::on_loop(event_loop, |lp| {
             let found = lp.exception_handler();
-            let function = found.map(|(_, function, _)| std::mem::transmute::<*const (), HandlerFn>(function));
+            let function = found.as_ref().map(|found| std::mem::transmute::<*const (), HandlerFn>(found.function));
             own::put_optional(handler, function);
-            own::put_optional(arg, found.map_or(std::ptr::null_mut(), |(_, _, arg)| arg));
+            own::put_optional(arg, found.map_or(std::ptr::null_mut(), |found| found.arg.pointer()));
             Ok(0)
         })
     }
