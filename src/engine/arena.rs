@@ -79,28 +79,16 @@ impl Arena {
         Ok(cell)
     }
 
-    /// Whether the next take has to ask for memory.
-    #[inline]
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.free.is_null()
-    }
-
-    /// Puts a cell back whose last count is gone.
+    /// Puts a cell back that nobody has any more.
     #[inline]
     pub(crate) fn put(&mut self, cell: *const Handle) {
         // SAFETY: the caller gives the cell up.
-        unsafe { (*cell).deadline.store(self.free as usize as i64, Ordering::Relaxed) };
-        self.free = cell;
-    }
-
-    /// Puts a chain of cells back, linked as `put` does.
-    pub(crate) fn put_chain(&mut self, mut cell: *const Handle) {
-        while !cell.is_null() {
-            // SAFETY: the caller gives the cells up.
-            let next = unsafe { (*cell).deadline.load(Ordering::Relaxed) } as usize as *const Handle;
-            self.put(cell);
-            cell = next;
+        unsafe {
+            (*cell).deadline.store(self.free as usize as i64, Ordering::Relaxed);
+            // No key may find it, and no walk over what lives.
+            (*cell).init_free();
         }
+        self.free = cell;
     }
 
     /// The cell of a slot.
@@ -111,14 +99,14 @@ impl Arena {
         unsafe { self.pages.get_unchecked((slot >> CELL_BITS) as usize).add(HEADER).cast::<Handle>().add(place) }
     }
 
-    /// Every cell that is in use, for the time being: others may let go of theirs meanwhile.
+    /// Every cell that is in use.
     pub(crate) fn live(&self) -> Vec<*const Handle> {
         let cells = self.pages.iter().flat_map(|page| {
             // SAFETY: the page has CELLS cells after its header.
             (0..CELLS).map(move |place| unsafe { page.add(HEADER).cast::<Handle>().cast_const().add(place) })
         });
         // SAFETY: every cell of a page was initialised by `grow`.
-        cells.filter(|cell| unsafe { (**cell).refs.load(Ordering::Acquire) } > 0).collect()
+        cells.filter(|cell| unsafe { (**cell).is_alive() }).collect()
     }
 
     #[cold]

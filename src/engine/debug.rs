@@ -100,16 +100,20 @@ pub type VisitFn = unsafe extern "C-unwind" fn(*mut Handle, c_int, c_int, *mut c
 pub(crate) fn walk(lp: &Owned, visit: VisitFn, arg: *mut c_void) -> Result<c_int> {
     let found = lp.with(|state| {
         let mut found: Vec<(*const Handle, c_int, c_int)> = Vec::new();
-        found.extend(state.ready.iter().map(|entry| (entry.handle().unwrap_or(std::ptr::null()), 0, 0)));
+        let queued = state.ready.iter().map(|entry| entry.handle().unwrap_or(std::ptr::null()));
+        // SAFETY: an entry's handle is kept by being in the queue. One that was withdrawn does not count.
+        let queued =
+            queued.filter(|handle| unsafe { handle.as_ref() }.is_none_or(|handle| handle.has(super::handle::QUEUED)));
+        found.extend(queued.map(|handle| (handle, 0, 0)));
         found.extend(state.timers.sorted(&state.cells).into_iter().map(|handle| (handle, 1, 0)));
         found.extend(state.watch.iter().map(|(handle, fd)| {
-            // SAFETY: the table's count keeps it alive.
+            // SAFETY: it is kept by being registered.
             let writer = unsafe { (*handle).has(super::handle::WRITER) };
             (handle, if writer { 3 } else { 2 }, fd)
         }));
         found.extend(state.signals.iter().map(|(handle, number)| (handle, 4, number)));
         for (handle, _, _) in &found {
-            // SAFETY: what holds a count now keeps it alive until this one is taken.
+            // SAFETY: it is held now, and this reference keeps it from here on.
             if let Some(handle) = unsafe { handle.as_ref() } {
                 handle.retain();
             }
@@ -120,11 +124,11 @@ pub(crate) fn walk(lp: &Owned, visit: VisitFn, arg: *mut c_void) -> Result<c_int
     for (handle, kind, number) in found {
         if answer == 0 {
             let guard = Unwinding;
-            // SAFETY: the host's function; the handle is kept by the count taken above.
+            // SAFETY: the host's function; the handle is kept by the reference taken above.
             answer = unsafe { visit(handle.cast_mut(), kind, number, arg) };
             std::mem::forget(guard);
         }
-        // SAFETY: the count taken above.
+        // SAFETY: the reference taken above.
         unsafe { Handle::release_ptr(handle) };
     }
     Ok(answer)

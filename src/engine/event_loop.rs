@@ -80,8 +80,6 @@ pub struct EventLoop {
     pub(super) extras: Mutex<HashMap<usize, Extra>>,
     /// Handles that other threads make.
     pub(super) shared_cells: Mutex<Arena>,
-    /// Cells of the loop's own arena that other threads let go of: a chain, taken as a whole.
-    pub(super) remote_free: AtomicPtr<Handle>,
     /// References of hosts: the last one closes the loop.
     pub(super) life: AtomicUsize,
     /// The last reference went once.
@@ -194,7 +192,6 @@ impl EventLoop {
             state: UnsafeCell::new(State { poller: Some(poller), ..state }),
             extras: Mutex::new(HashMap::new()),
             shared_cells: Mutex::new(Arena::new(ptr::null(), true)),
-            remote_free: AtomicPtr::new(ptr::null_mut()),
             life: AtomicUsize::new(1),
             ended: AtomicBool::new(false),
             memory: AtomicIsize::new(lifetime::BIAS),
@@ -265,14 +262,6 @@ impl EventLoop {
             owner @ (CLOSED | FORKED | POISONED) => Err(Self::refusal(owner)),
             _ => Ok(()),
         }
-    }
-
-    /// Takes the cells that other threads have let go of.
-    pub(crate) fn take_remote(&self) -> *const Handle {
-        if self.remote_free.load(Ordering::Relaxed).is_null() {
-            return ptr::null();
-        }
-        self.remote_free.swap(ptr::null_mut(), Ordering::Acquire)
     }
 
     /// evl failed inside: the loop can only be closed.

@@ -1,7 +1,12 @@
 //! Handles and timers: one cell of 56 bytes in a page of its loop.
 //!
-//! A cell is reached by the host (references), the ready queue, the timers, a descriptor or a signal, each of which holds
-//! one count. What only few handles have (a name, a traceback, an interval, weak references) stands in a table of the loop.
+//! A cell lives while the host has references to it (`refs`), or while the loop holds it (the flags in [`HELD`]): the ready
+//! queue, the timers, a descriptor, a signal, or because its callback is on the stack. The loop's hold is no reference, so
+//! that the loop needs no atomic operation to take or to give it up. Therefore only the loop's owner frees cells: a last reference that
+//! another thread gives up travels to the owner by the inbox (`lifetime::give_back`). On a closed loop nothing is held, and
+//! the last reference frees, wherever it is given up.
+//!
+//! What only few handles have (a name, a traceback, an interval, weak references) stands in a table of the loop.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -44,6 +49,14 @@ pub(crate) const PAUSED: u16 = 1024;
 pub(crate) const PERIODIC: u16 = 2048;
 /// A shutdown hook that has not run.
 pub(crate) const HOOK: u16 = 4096;
+/// The ready queue has an entry for it; without QUEUED, one to be skipped.
+pub(crate) const IN_RING: u16 = 8192;
+/// The loop's table of descriptors, signals or shutdown hooks has it.
+pub(crate) const REGISTERED: u16 = 16384;
+/// Made by another thread: its entry in the queue is a reference, because no thread but the owner can hold without one.
+pub(crate) const COUNTED: u16 = 32768;
+/// What keeps a cell without references.
+pub(crate) const HELD: u16 = IN_RING | STARTED | RUNNING | REGISTERED;
 
 /// A callback on its way: `asyncio.events.Handle`; with TIMER, `asyncio.events.TimerHandle`.
 ///
@@ -56,6 +69,7 @@ pub struct Handle {
     pub(crate) context: Cell<Word>,
     /// The deadline of a timer; the number of a watcher or signal; in a free cell, the next free one.
     pub(crate) deadline: AtomicI64,
+    /// References of the host.
     pub(crate) refs: AtomicU32,
     /// Ties are broken by it: the order in which deadlines were set.
     pub(crate) order: Cell<u32>,
@@ -90,7 +104,7 @@ unsafe impl Send for WeakTarget {}
 pub struct WeakHandle(Arc<Mutex<WeakTarget>>);
 
 impl Handle {
-    /// Makes a free cell a handle with `refs` counts.
+    /// Makes a free cell a handle with `refs` references.
     #[inline]
     pub(crate) fn init(&self, refs: u32, flags: u16, deadline: i64) {
         self.deadline.store(deadline, Ordering::Relaxed);
@@ -102,6 +116,18 @@ impl Handle {
         self.refs.store(refs, Ordering::Relaxed);
     }
 
+    /// Marks a cell that nobody has.
+    #[inline]
+    pub(crate) fn init_free(&self) {
+        self.flags.store(0, Ordering::Relaxed);
+        self.refs.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.refs.load(Ordering::Acquire) > 0 || self.has(HELD)
+    }
+
     #[inline]
     pub(crate) fn has(&self, flags: u16) -> bool {
         self.flags.load(Ordering::Relaxed) & flags != 0
@@ -111,6 +137,12 @@ impl Handle {
     #[inline]
     pub(crate) fn set(&self, flags: u16) {
         self.flags.store(self.flags.load(Ordering::Relaxed) | flags, Ordering::Relaxed);
+    }
+
+    /// Clears some flags and sets others. On the owner's thread only.
+    #[inline]
+    pub(crate) fn change(&self, clear: u16, set: u16) {
+        self.flags.store(self.flags.load(Ordering::Relaxed) & !clear | set, Ordering::Relaxed);
     }
 
     /// On the owner's thread only.
@@ -156,43 +188,117 @@ impl Handle {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Gives up one count of a handle that may be NULL.
+    /// Gives up one reference of a handle that may be NULL.
     ///
     /// # Safety
-    /// The caller owns the count. No borrow of the loop's state is held.
+    /// The caller owns the reference. No borrow of the loop's state is held.
+    #[inline]
     pub(crate) unsafe fn release_ptr(handle: *const Handle) {
-        // SAFETY: the count keeps it alive.
+        // SAFETY: the reference keeps it alive.
         let Some(cell) = (unsafe { handle.as_ref() }) else { return };
-        // The only count there is cannot be raised by others, unless through a weak reference.
-        if cell.refs.load(Ordering::Acquire) == 1 && !cell.extra.load(Ordering::Acquire) {
+        let mut count = cell.refs.load(Ordering::Acquire);
+        while count > 1 {
+            match cell.refs.compare_exchange_weak(count, count - 1, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => count = now,
+            }
+        }
+        // SAFETY: the caller's reference is the only one, but for what a weak reference may make.
+        unsafe {
+            if cell.owner().is_owned_here() {
+                Handle::release_last(handle);
+            } else {
+                lifetime::give_back(cell.event_loop(), handle);
+            }
+        }
+    }
+
+    /// Gives up a reference that was the only one, on the owner's thread.
+    ///
+    /// # Safety
+    /// As [`Handle::release_ptr`]; this thread owns the loop.
+    #[inline]
+    pub(crate) unsafe fn release_last(handle: *const Handle) {
+        // SAFETY: the reference keeps it alive.
+        let cell = unsafe { &*handle };
+        if !cell.extra.load(Ordering::Acquire) {
+            // Nobody else can have one, nor make one.
             cell.refs.store(0, Ordering::Relaxed);
         } else if cell.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        if cell.extra.load(Ordering::Acquire) {
-            cell.drop_extra();
+        if !cell.has(HELD) {
+            // SAFETY: neither the host nor the loop has it any more.
+            unsafe { Handle::destroy(handle, false) };
+        }
+    }
+
+    /// The loop has given up a hold: frees the cell if that was all that kept it.
+    ///
+    /// # Safety
+    /// This thread owns the loop, and does not use the handle afterwards unless it has a reference.
+    #[inline]
+    pub(crate) unsafe fn settle(handle: *const Handle) {
+        // SAFETY: a cell is freed by the owner only, which this thread is.
+        let cell = unsafe { &*handle };
+        if cell.refs.load(Ordering::Acquire) == 0 && !cell.has(HELD) {
+            // SAFETY: neither the host nor the loop has it any more.
+            unsafe { Handle::destroy(handle, false) };
+        }
+    }
+
+    /// Frees the cell, and what it has. `closed`: its loop is closed, and this is any thread.
+    ///
+    /// # Safety
+    /// There is no reference and no hold; this thread found that out, and so no other one will.
+    pub(crate) unsafe fn destroy(handle: *const Handle, closed: bool) {
+        // SAFETY: nobody else frees it.
+        let cell = unsafe { &*handle };
+        if cell.extra.load(Ordering::Acquire) && !cell.drop_extra() {
+            // A weak reference has brought it back meanwhile.
+            return;
         }
         cell.release_arg();
         cell.context.replace(Word::NONE).release();
-        let event_loop = cell.event_loop();
-        // SAFETY: the last count is gone.
-        unsafe { lifetime::free_cell(event_loop, handle) };
+        // SAFETY: as above.
+        unsafe { lifetime::free_cell(cell.event_loop(), handle, closed) };
     }
 
-    /// The last count is gone: weak references answer NULL from here on.
+    /// Weak references answer NULL from here on; false when one of them was upgraded meanwhile.
     #[cold]
-    fn drop_extra(&self) {
+    fn drop_extra(&self) -> bool {
+        let weak = self.with_extra(|extra| extra.and_then(|extra| extra.weak.clone()));
+        if let Some(weak) = weak {
+            let mut target = weak.lock();
+            if self.refs.load(Ordering::Acquire) != 0 {
+                return false;
+            }
+            target.0 = std::ptr::null();
+        }
+        // Dropped outside of the lock.
         let extra = self.owner().extras.lock().remove(&self.address());
-        if let Some(weak) = extra.and_then(|extra| extra.weak) {
-            weak.lock().0 = std::ptr::null();
+        drop(extra);
+        true
+    }
+
+    /// Releases arg, unless that was done. No borrow of the loop's state may be held. The host may give up the last
+    /// reference meanwhile: whoever calls this and has none does not use the handle afterwards.
+    #[inline]
+    pub(crate) fn release_arg(&self) {
+        let free = self.free.get();
+        if free.is_some() && !self.mark_released() {
+            callback::release(self.arg.get(), free);
         }
     }
 
-    /// Releases arg, unless that was done. No borrow of the loop's state may be held.
-    #[inline]
-    pub(crate) fn release_arg(&self) {
-        if self.free.get().is_some() && !self.released.swap(true, Ordering::AcqRel) {
-            callback::release(self.arg.get(), self.free.get());
+    /// Whether arg was released before. On a closed loop, several threads may ask at once.
+    fn mark_released(&self) -> bool {
+        if self.owner().is_owned_here() {
+            let before = self.released.load(Ordering::Relaxed);
+            self.released.store(true, Ordering::Relaxed);
+            before
+        } else {
+            self.released.swap(true, Ordering::AcqRel)
         }
     }
 
@@ -288,14 +394,18 @@ impl Handle {
 }
 
 impl WeakHandle {
-    /// A new count of the handle, or NULL when it is gone.
+    /// A new reference to the handle, or NULL when it is gone.
     pub(crate) fn upgrade(&self) -> *const Handle {
         let target = self.0.lock();
         // SAFETY: the handle clears this, under the lock, before its cell is freed.
-        let alive = unsafe { target.0.as_ref() }.is_some_and(|handle| {
-            let raise = |count| (count > 0).then_some(count + 1);
-            handle.refs.fetch_update(Ordering::AcqRel, Ordering::Relaxed, raise).is_ok()
-        });
-        if alive { target.0 } else { std::ptr::null() }
+        let Some(handle) = (unsafe { target.0.as_ref() }) else { return std::ptr::null() };
+        let raise = |count| {
+            // What an open loop holds can be had again; on a closed one, no references means that it is going.
+            (count > 0 || !handle.owner().is_closed()).then_some(count + 1)
+        };
+        match handle.refs.fetch_update(Ordering::AcqRel, Ordering::Acquire, raise) {
+            Ok(_) => target.0,
+            Err(_) => std::ptr::null(),
+        }
     }
 }

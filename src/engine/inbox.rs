@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::callback::Callback;
 use super::context::Captured;
 use super::event_loop::EventLoop;
-use super::handle::{Handle, ONE_SHOT, QUEUED};
+use super::handle::{COUNTED, Handle, ONE_SHOT, QUEUED};
 use super::ready::Entry;
 use crate::error::{Error, Result};
 use crate::poller;
@@ -45,7 +45,7 @@ impl Inbox {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    fn push(&self, entry: Entry) -> Result<()> {
+    pub(super) fn push(&self, entry: Entry) -> Result<()> {
         let mut entries = self.entries.lock();
         if self.closed.load(Ordering::Relaxed) {
             return Err(Error::CLOSED);
@@ -143,14 +143,16 @@ pub(crate) fn post(
         }
         return Ok(std::ptr::null());
     }
-    let handle = event_loop.new_shared_handle(callback, context, ONE_SHOT | QUEUED, 1 + u32::from(want_handle))?;
+    // One reference is the entry's.
+    let flags = ONE_SHOT | QUEUED | COUNTED;
+    let handle = event_loop.new_shared_handle(callback, context, flags, 1 + u32::from(want_handle))?;
     if let Err(error) = event_loop.inbox.push(Entry::of(handle)) {
-        // SAFETY: both counts were made here.
+        // SAFETY: both references were made here.
         unsafe {
-            Handle::release_ptr(handle);
             if want_handle {
                 Handle::release_ptr(handle);
             }
+            Handle::release_ptr(handle);
         }
         return Err(error);
     }

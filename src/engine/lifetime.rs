@@ -1,15 +1,15 @@
 //! How long a loop lives: references of hosts keep its life, handles keep its memory.
 //!
 //! The last reference closes the loop. Handles of a closed loop may still be held, and find their loop by address, so that its memory
-//! stays until the last of them is gone. To keep counting cheap, cells taken and put back by the loop's owner are counted by plain numbers
-//! in the state while the loop lives; what other threads put back is counted in `memory`, which stands far above zero (BIAS) until life ends and the
-//! plain number is added.
+//! stays until the last of them is gone. To keep counting cheap, cells of the loop's own arena are counted by a plain number
+//! in the state while the loop lives; `memory` stands far above zero (BIAS) until life ends and that number is added.
 
+use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
 use super::debug;
 use super::event_loop::{CLOSED, EventLoop, FORKED, LoopRef, NOBODY, Owned, POISONED};
-use super::handle::{Handle, QUEUED, STARTED};
+use super::handle::{COUNTED, HELD, Handle, QUEUED};
 use super::ready::Entry;
 use super::thread;
 use crate::error::{Error, Result};
@@ -94,58 +94,60 @@ impl EventLoop {
 
     /// Takes everything out of the loop, marks it closed, and then releases what it had.
     fn abandon(&self, lp: &Owned) {
-        let posted = self.inbox.close();
         super::signals::release_all(lp);
-        let (queued, held, hooks, log, exception) = lp.with(|state| {
+        let (ready, hooks, log, exception) = lp.with(|state| {
             state.thread = thread::current();
             state.stopping = false;
-            let ready = std::mem::replace(&mut state.ready, super::ready::Ready::new());
-            let queued: Vec<Entry> = ready.iter().chain(posted).collect();
-            let mut held = state.timers.sorted(&state.cells);
             state.timers = super::timers::Timers::new();
-            held.append(&mut state.watch.take_all());
-            held.append(&mut state.signals.take_all());
-            held.append(&mut std::mem::take(&mut state.shutdown_hooks));
+            state.watch = super::watch::Watch::new();
+            state.signals = super::signals::Signals::new();
+            state.shutdown_hooks = Vec::new();
             state.poller = None;
             (state.before_wait, state.after_wait, state.log) = (None, None, None);
-            (queued, held, state.wait_arg.take(), state.log_arg.take(), state.exception.take())
+            let ready = std::mem::replace(&mut state.ready, super::ready::Ready::new());
+            (ready, state.wait_arg.take(), state.log_arg.take(), state.exception.take())
         });
-        let queued_handles = queued.iter().filter_map(Entry::handle);
-        for handle in held.iter().copied().chain(queued_handles) {
-            // SAFETY: the loop held a count of each.
-            unsafe { (*handle).clear(STARTED | QUEUED) };
-        }
         let live = lp.with(|state| state.cells.live());
+        for handle in &live {
+            // SAFETY: only the owner frees cells, which this thread is. From here on they are kept by this reference.
+            unsafe {
+                (**handle).retain();
+                (**handle).clear(HELD | QUEUED);
+            }
+        }
         self.closed.store(true, Ordering::Release);
         self.owner.store(CLOSED, Ordering::Release);
+        // Only now: who finds the inbox closed must find the loop closed, too.
+        let posted = self.inbox.close();
         // From here on the host's code may run: the loop answers EVL_ECLOSED.
+        for entry in ready.iter().chain(posted) {
+            match entry.handle() {
+                None => release_entry(&entry),
+                // SAFETY: the entry is a reference to a handle that another thread made; others are among `live`.
+                Some(handle) => unsafe {
+                    if (*handle).has(COUNTED) {
+                        (*handle).clear(QUEUED);
+                        (*handle).release_arg();
+                        Handle::release_ptr(handle);
+                    }
+                },
+            }
+        }
         for handle in live {
-            // SAFETY: the memory stays as long as the loop's; a handle that somebody let go of meanwhile has released its arg.
-            unsafe { (*handle).release_arg() };
-        }
-        for entry in queued {
-            release_entry(&entry);
-        }
-        for handle in held {
-            // SAFETY: the loop held a count of each, which goes now.
-            unsafe { Handle::release_ptr(handle) };
+            // SAFETY: the reference taken above.
+            unsafe {
+                (*handle).release_arg();
+                Handle::release_ptr(handle);
+            }
         }
         drop((hooks, log, exception));
     }
 }
 
-/// Releases an entry that will not run.
+/// Releases a callback without a handle that will not run.
 pub(crate) fn release_entry(entry: &Entry) {
-    if let Some(handle) = entry.handle() {
-        // SAFETY: the entry held a count.
-        unsafe {
-            (*handle).release_arg();
-            Handle::release_ptr(handle);
-        }
-    } else {
-        super::callback::release(entry.arg, entry.free);
-        entry.context.release();
-    }
+    super::callback::release(entry.arg, entry.free);
+    entry.context.release();
 }
 
 /// Ends a loop's life.
@@ -183,41 +185,66 @@ unsafe fn free_memory(this: *const EventLoop) {
     drop(unsafe { Box::from_raw(this.cast_mut()) });
 }
 
-/// Puts back the cell of a handle whose last count is gone. The loop's memory may go with it.
+/// Frees a cell. The loop's memory may go with it. `closed`: the loop is, and this is any thread.
 ///
 /// # Safety
 /// Nobody refers to the cell. No borrow of the loop's state is held.
-pub(crate) unsafe fn free_cell(this: *const EventLoop, cell: *const Handle) {
+#[inline]
+pub(crate) unsafe fn free_cell(this: *const EventLoop, cell: *const Handle, closed: bool) {
     // SAFETY: the cell keeps the loop's memory.
     let event_loop = unsafe { &*this };
-    // SAFETY: as above, the cell's page is there.
-    if unsafe { (*cell).page().shared } {
-        event_loop.shared_cells.lock().put(cell);
-    } else if event_loop.is_owned_here() {
-        Owned::running(event_loop).with(|state| {
-            state.cells.put(cell);
-            state.live_cells -= 1;
-        });
-        return;
-    } else {
-        let mut head = event_loop.remote_free.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: the cell is ours, and its deadline is the link.
-            unsafe { (*cell).deadline.store(head as usize as i64, Ordering::Relaxed) };
-            let swapped = event_loop.remote_free.compare_exchange_weak(
-                head,
-                cell.cast_mut(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            );
-            match swapped {
-                Ok(_) => break,
-                Err(now) => head = now,
-            }
+    if !closed {
+        // SAFETY: as above, the cell's page is there.
+        if unsafe { (*cell).page().shared } {
+            event_loop.shared_cells.lock().put(cell);
+        } else {
+            Owned::running(event_loop).with(|state| {
+                state.cells.put(cell);
+                state.live_cells -= 1;
+            });
+            return;
         }
     }
     // SAFETY: the cell counted.
     unsafe { release_memory(this) };
+}
+
+/// Gives up the last reference of a handle on a thread that does not own the loop. It travels to the owner, in a post whose
+/// release is what gives it up.
+///
+/// # Safety
+/// The caller owns the reference.
+#[cold]
+pub(crate) unsafe fn give_back(this: *const EventLoop, handle: *const Handle) {
+    // SAFETY: the handle keeps the loop's memory.
+    let event_loop = unsafe { &*this };
+    if let Ok(_owned) = event_loop.enter() {
+        // SAFETY: the loop is this thread's for the moment.
+        unsafe { Handle::release_last(handle) };
+        return;
+    }
+    let entry = Entry {
+        function: Some(nothing),
+        arg: handle.cast_mut().cast(),
+        free: Some(release_handle),
+        context: super::context::Word::NONE,
+    };
+    if event_loop.inbox.push(entry).is_err() {
+        // Closed (or out of memory, which leaks). SAFETY: the caller's reference.
+        unsafe {
+            if event_loop.is_closed() && (*handle).refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+                Handle::destroy(handle, true);
+            }
+        }
+    }
+}
+
+/// The callback of a post that only brings a reference back.
+pub(crate) unsafe extern "C-unwind" fn nothing(_: *mut c_void) {}
+
+unsafe extern "C-unwind" fn release_handle(handle: *mut c_void) {
+    // SAFETY: the post owned the reference.
+    unsafe { Handle::release_ptr(handle.cast_const().cast()) };
 }
 
 /// Takes one off `memory`.

@@ -13,11 +13,12 @@ use super::callback::{self, Unwinding};
 use super::context::Frame;
 use super::event_loop::{EventLoop, LoopRef, NOBODY, Owned, POISONED, pointer_of};
 use super::exception::{self, Aside, Report};
-use super::handle::{CANCELLED, DONE, HOOK, Handle, ONE_SHOT, PAUSED, PERIODIC, QUEUED, RUNNING, STARTED};
-use super::lifetime::release_entry;
+use super::handle::{
+    CANCELLED, COUNTED, DONE, HOOK, Handle, IN_RING, ONE_SHOT, PAUSED, PERIODIC, QUEUED, REGISTERED, RUNNING, STARTED,
+};
 use super::ready::Entry;
 use super::thread::{self, Thread};
-use super::{debug, watch};
+use super::{debug, lifetime, watch};
 use crate::error::{Error, Result};
 use std::sync::atomic::Ordering;
 
@@ -58,17 +59,13 @@ impl EventLoop {
     pub(crate) fn run_shutdown(&self) -> Result<c_int> {
         self.run(|lp| {
             let mut ran = 0;
-            while let Some(hook) = lp.with(|state| state.shutdown_hooks.pop()) {
-                // SAFETY: the list's count keeps it alive; the entry takes that count over.
-                unsafe {
-                    (*hook).clear(HOOK);
-                    (*hook).set(QUEUED);
-                }
-                let pushed = lp.with(|state| state.ready.push(Entry::of(hook)));
-                if let Err(error) = pushed {
-                    release_entry(&Entry::of(hook));
-                    return Err(error);
-                }
+            loop {
+                lp.with(|state| state.ready.reserve(1))?;
+                let Some(hook) = lp.with(|state| state.shutdown_hooks.pop()) else { break };
+                // SAFETY: it was kept by being registered, and is by being in the queue.
+                let hook = unsafe { &*hook };
+                lp.enqueue(hook)?;
+                hook.clear(HOOK | REGISTERED);
                 ran += lp.iterate_until_idle()?;
             }
             Ok(ran + lp.iterate_until_idle()?)
@@ -241,10 +238,20 @@ impl Owned<'_> {
             inbox.put_back(posted);
             return Err(error);
         }
-        self.with(|state| {
-            state.counters.posts += posted.len() as u64;
-            posted.into_iter().try_for_each(|entry| state.ready.push(entry))
-        })
+        for entry in posted {
+            if entry
+                .function
+                .is_some_and(|function| std::ptr::fn_addr_eq(function, lifetime::nothing as callback::CallFn))
+            {
+                callback::release(entry.arg, entry.free);
+                continue;
+            }
+            self.with(|state| {
+                state.counters.posts += 1;
+                state.ready.push(entry)
+            })?;
+        }
+        Ok(())
     }
 
     /// Moves the timers that are due to the ready queue.
@@ -258,12 +265,10 @@ impl Owned<'_> {
             loop {
                 state.ready.reserve(1)?;
                 let Some(timer) = state.timers.take_due(&state.cells, now) else { return Ok(()) };
-                // SAFETY: the timers' count keeps it alive; the entry takes that count over.
-                unsafe {
-                    (*timer).clear(STARTED);
-                    (*timer).set(QUEUED);
-                }
-                state.ready.push(Entry::of(timer))?;
+                // SAFETY: it was kept by being started, and is by being in the queue.
+                let timer = unsafe { &*timer };
+                state.enqueue(timer)?;
+                timer.clear(STARTED);
             }
         })
     }
@@ -362,7 +367,7 @@ impl Owned<'_> {
                     ran += 1;
                     self.run_entry(thread, entry)
                 }
-                Some(handle) => self.run_queued(handle, &mut ran),
+                Some(handle) => self.run_queued(thread, handle, &mut ran),
             };
             if result.is_err() {
                 break;
@@ -407,38 +412,44 @@ impl Owned<'_> {
         told
     }
 
-    /// Runs a handle that was taken from the ready queue, and gives up the queue's count.
+    /// Runs a handle that was taken from the ready queue.
     #[inline]
-    fn run_queued(&self, handle: *const Handle, ran: &mut usize) -> Result<()> {
-        // SAFETY: the entry's count keeps it alive.
+    fn run_queued(&self, thread: &Thread, handle: *const Handle, ran: &mut usize) -> Result<()> {
+        // SAFETY: it was kept by being in the queue, and only this thread could free it.
         let cell = unsafe { &*handle };
         let mut result = Ok(());
         // What is not marked was withdrawn; it may have been cancelled or paused since the poll.
-        if cell.has(QUEUED) {
-            cell.clear(QUEUED);
-            if !cell.has(CANCELLED | PAUSED) {
-                *ran += 1;
-                result = self.call_handle(cell);
+        let run = cell.has(QUEUED) && !cell.has(CANCELLED | PAUSED | DONE);
+        if run {
+            *ran += 1;
+            cell.change(QUEUED | IN_RING, RUNNING);
+            result = self.call_handle(thread, cell);
+        } else {
+            cell.clear(QUEUED | IN_RING);
+        }
+        // SAFETY: the entry of a handle that another thread made is a reference; others were held.
+        unsafe {
+            if cell.has(COUNTED) {
+                Handle::release_ptr(handle);
+            } else {
+                Handle::settle(handle);
             }
         }
-        // SAFETY: the entry's count.
-        unsafe { Handle::release_ptr(handle) };
         result
     }
 
-    /// Calls a handle's callback in its context, and does what follows from how it went.
-    fn call_handle(&self, handle: &Handle) -> Result<()> {
+    /// Calls the callback of a handle that is marked as running in its context, and does what follows from how it went.
+    /// It is not marked as running afterwards; its caller settles whether it goes.
+    #[inline]
+    fn call_handle(&self, thread: &Thread, handle: &Handle) -> Result<()> {
         let Some(function) = handle.function.get() else { return Ok(()) };
-        let thread = thread::current();
         let started = self.event_loop().debug().then(super::clock::monotonic);
-        // SAFETY: the word stays in the cell, which the caller's count keeps.
+        // SAFETY: the word stays in the cell, which is kept by running.
         let entered = unsafe { Frame::enter(thread, handle.context.as_ptr()) }.map(|frame| {
-            handle.set(RUNNING);
             let guard = Unwinding;
             // SAFETY: the host gave both to be called together.
             unsafe { function(handle.arg.get()) };
             std::mem::forget(guard);
-            handle.clear(RUNNING);
             frame.leave();
         });
         let mut told = Ok(());
@@ -457,9 +468,9 @@ impl Owned<'_> {
             handle.set(DONE);
             handle.release_arg();
         } else if handle.has(PERIODIC) && !handle.has(STARTED) {
-            let next = self.next_tick(handle);
-            told = told.and(next);
+            told = told.and(self.next_tick(handle));
         }
+        handle.clear(RUNNING);
         told
     }
 
@@ -483,13 +494,14 @@ impl Owned<'_> {
             return Err(Error::DONE);
         }
         handle.retain();
+        handle.set(RUNNING);
         let aside = Aside::begin();
-        let result = self.call_handle(handle);
+        let result = self.call_handle(thread::current(), handle);
         aside.end();
         if handle.has(DONE) {
             self.withdraw(handle);
         }
-        // SAFETY: the count taken above.
+        // SAFETY: the reference taken above.
         unsafe { Handle::release_ptr(handle) };
         result
     }

@@ -1,13 +1,15 @@
 //! Putting callbacks on their way, and taking them off it.
 
 use std::ffi::c_void;
+use std::sync::atomic::Ordering;
 
 use super::callback::{CallFn, Callback};
 use super::context::{self, Captured, Context, Word};
 use super::debug;
-use super::event_loop::{EventLoop, Owned};
+use super::event_loop::{EventLoop, Owned, State};
 use super::handle::{
-    CANCELLED, DONE, HOOK, Handle, ONE_SHOT, PERIODIC, QUEUED, RUNNING, SIGNAL, STARTED, TIMER, WATCH, WRITER,
+    CANCELLED, DONE, HELD, HOOK, Handle, IN_RING, ONE_SHOT, PERIODIC, QUEUED, REGISTERED, RUNNING, SIGNAL, STARTED,
+    TIMER, WATCH, WRITER,
 };
 use super::ready::Entry;
 use super::thread;
@@ -50,7 +52,7 @@ impl EventLoop {
     ) -> Result<*const Handle> {
         let function = callback.function.ok_or(Error::INVALID)?;
         let cell = self.shared_cells.lock().take()?;
-        self.memory.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.memory.fetch_add(1, Ordering::Relaxed);
         // SAFETY: a fresh cell is nobody else's.
         fill(unsafe { &*cell }, function, callback, context, flags, refs, 0);
         self.trace(cell);
@@ -78,40 +80,47 @@ fn fill(cell: &Handle, function: CallFn, callback: Callback, context: Captured, 
 }
 
 impl Owned<'_> {
-    /// Makes a handle with `refs` counts; `number` is its deadline, descriptor or signal.
+    /// Makes a handle; `wanted`: with a reference for the caller. `number` is its deadline, descriptor or signal. Its flags
+    /// must say who holds it, or it must be wanted.
     #[inline]
     pub(crate) fn new_cell(
         &self,
         callback: Callback,
         context: Captured,
         flags: u16,
-        refs: u32,
+        wanted: bool,
         number: i64,
     ) -> Result<*const Handle> {
         let function = callback.function.ok_or(Error::INVALID)?;
-        let event_loop = self.event_loop();
         let cell = self.with(|state| -> Result<_> {
-            if state.cells.is_exhausted() {
-                state.cells.put_chain(event_loop.take_remote());
-            }
             let cell = state.cells.take()?;
             state.live_cells += 1;
             Ok(cell)
         })?;
         // SAFETY: a fresh cell is nobody else's.
-        fill(unsafe { &*cell }, function, callback, context, flags, refs, number);
-        event_loop.trace(cell);
+        fill(unsafe { &*cell }, function, callback, context, flags, u32::from(wanted), number);
+        self.event_loop().trace(cell);
         Ok(cell)
     }
 
-    /// `loop.call_soon`. The count of a handle that is wanted is the caller's.
-    pub(crate) fn call_soon(&self, callback: Callback, context: Captured, want_handle: bool) -> Result<*const Handle> {
+    /// Frees a handle that was made but could not be put where it belongs.
+    pub(crate) fn discard(&self, cell: *const Handle) {
+        // SAFETY: the caller made it, and nobody else knows it.
+        unsafe {
+            (*cell).clear(HELD);
+            (*cell).refs.store(0, Ordering::Relaxed);
+            Handle::destroy(cell, false);
+        }
+    }
+
+    /// `loop.call_soon`. The reference of a handle that is wanted is the caller's.
+    pub(crate) fn call_soon(&self, callback: Callback, context: Captured, wanted: bool) -> Result<*const Handle> {
         let function = callback.function.ok_or(Error::INVALID)?;
         self.with(|state| state.ready.reserve(1))?;
-        if want_handle || self.event_loop().debug() {
-            let cell = self.new_cell(callback, context, ONE_SHOT | QUEUED, 1 + u32::from(want_handle), 0)?;
+        if wanted || self.event_loop().debug() {
+            let cell = self.new_cell(callback, context, ONE_SHOT | QUEUED | IN_RING, wanted, 0)?;
             self.with(|state| state.ready.push(Entry::of(cell)))?;
-            return Ok(if want_handle { cell } else { std::ptr::null() });
+            return Ok(if wanted { cell } else { std::ptr::null() });
         }
         let (arg, free) = callback.arg.into_raw();
         let entry = Entry { function: Some(function), arg, free, context: context.into_word() };
@@ -125,9 +134,10 @@ impl Owned<'_> {
         when: i64,
         callback: Callback,
         context: Captured,
-        want_handle: bool,
+        wanted: bool,
     ) -> Result<*const Handle> {
-        self.start_new(when, callback, context, TIMER | ONE_SHOT | STARTED, want_handle)
+        let cell = self.start_new(when, callback, context, TIMER | ONE_SHOT | STARTED, wanted)?;
+        Ok(if wanted { cell } else { std::ptr::null() })
     }
 
     /// A timer with an interval.
@@ -136,22 +146,16 @@ impl Owned<'_> {
         interval: i64,
         callback: Callback,
         context: Captured,
-        want_handle: bool,
+        wanted: bool,
     ) -> Result<*const Handle> {
         if interval <= 0 {
             return Err(Error::INVALID);
         }
         let when = self.time().saturating_add(interval);
-        let cell = self.start_new(when, callback, context, TIMER | PERIODIC | STARTED, true)?;
-        // SAFETY: the count that `start_new` gave keeps it alive.
-        unsafe {
-            (*cell).change_extra(|extra| extra.interval = interval);
-            if !want_handle {
-                Handle::release_ptr(cell);
-                return Ok(std::ptr::null());
-            }
-        }
-        Ok(cell)
+        let cell = self.start_new(when, callback, context, TIMER | PERIODIC | STARTED, wanted)?;
+        // SAFETY: the timers hold it.
+        unsafe { (*cell).change_extra(|extra| extra.interval = interval) };
+        Ok(if wanted { cell } else { std::ptr::null() })
     }
 
     #[inline]
@@ -161,33 +165,26 @@ impl Owned<'_> {
         callback: Callback,
         context: Captured,
         flags: u16,
-        want_handle: bool,
+        wanted: bool,
     ) -> Result<*const Handle> {
-        let cell = self.new_cell(callback, context, flags, 1 + u32::from(want_handle), when)?;
-        // SAFETY: the counts just made keep it alive.
+        let cell = self.new_cell(callback, context, flags, wanted, when)?;
+        // SAFETY: it was made just now, with a hold.
         let started = self.with(|state| state.timers.start(&state.cells, unsafe { &*cell }));
         if let Err(error) = started {
-            // SAFETY: all counts of it are this function's.
-            unsafe {
-                (*cell).clear(STARTED);
-                Handle::release_ptr(cell);
-                if want_handle {
-                    Handle::release_ptr(cell);
-                }
-            }
+            self.discard(cell);
             return Err(error);
         }
-        Ok(if want_handle { cell } else { std::ptr::null() })
+        Ok(cell)
     }
 
     /// `Handle(...)`.
     pub(crate) fn new_handle(&self, callback: Callback, context: Captured) -> Result<*mut Handle> {
-        self.new_cell(callback, context, 0, 1, 0).map(<*const Handle>::cast_mut)
+        self.new_cell(callback, context, 0, true, 0).map(<*const Handle>::cast_mut)
     }
 
     /// `TimerHandle(...)`.
     pub(crate) fn new_timer(&self, when: i64, callback: Callback, context: Captured) -> Result<*mut Handle> {
-        self.new_cell(callback, context, TIMER, 1, when).map(<*const Handle>::cast_mut)
+        self.new_cell(callback, context, TIMER, true, when).map(<*const Handle>::cast_mut)
     }
 
     /// Registers a shutdown hook.
@@ -195,11 +192,11 @@ impl Owned<'_> {
         &self,
         callback: Callback,
         context: Captured,
-        want_handle: bool,
+        wanted: bool,
     ) -> Result<*const Handle> {
-        let cell = self.new_cell(callback, context, ONE_SHOT | HOOK, 1 + u32::from(want_handle), 0)?;
+        let cell = self.new_cell(callback, context, ONE_SHOT | HOOK | REGISTERED, wanted, 0)?;
         self.with(|state| state.shutdown_hooks.push(cell));
-        Ok(if want_handle { cell } else { std::ptr::null() })
+        Ok(if wanted { cell } else { std::ptr::null() })
     }
 
     /// Puts a handle into the ready queue.
@@ -214,12 +211,9 @@ impl Owned<'_> {
         self.enqueue(handle)
     }
 
-    /// Puts a handle into the ready queue, with a count of its own.
+    /// Puts a handle into the ready queue.
     pub(crate) fn enqueue(&self, handle: &Handle) -> Result<()> {
-        self.with(|state| state.ready.push(Entry::of(handle)))?;
-        handle.retain();
-        handle.set(QUEUED);
-        Ok(())
+        self.with(|state| state.enqueue(handle))
     }
 
     /// Starts a timer that is not started.
@@ -233,7 +227,6 @@ impl Owned<'_> {
 
     fn start(&self, timer: &Handle) -> Result<()> {
         self.with(|state| state.timers.start(&state.cells, timer))?;
-        timer.retain();
         timer.set(STARTED);
         Ok(())
     }
@@ -247,7 +240,7 @@ impl Owned<'_> {
         }
         // A call that is due already is withdrawn: the queue skips what does not say that it is in it.
         timer.clear(QUEUED);
-        timer.deadline.store(when, std::sync::atomic::Ordering::Relaxed);
+        timer.deadline.store(when, Ordering::Relaxed);
         self.start(timer)
     }
 
@@ -256,44 +249,70 @@ impl Owned<'_> {
         let interval = timer.with_extra(|extra| extra.map_or(0, |extra| extra.interval)).max(1);
         let late = self.now().saturating_sub(timer.when()).max(0);
         let when = timer.when().saturating_add((late / interval).saturating_add(1).saturating_mul(interval));
-        timer.deadline.store(when, std::sync::atomic::Ordering::Relaxed);
+        timer.deadline.store(when, Ordering::Relaxed);
         self.start(timer)
     }
 
-    /// Takes a handle out of the ready queue and the timers. The caller has a count of it.
+    /// Takes a handle out of the ready queue and the timers. The caller has a reference.
+    #[inline]
     pub(crate) fn withdraw(&self, handle: &Handle) {
-        // The queue skips what does not say that it is in it.
-        handle.clear(QUEUED);
         if handle.has(STARTED) {
-            handle.clear(STARTED);
             self.with(|state| state.timers.stop(&state.cells, handle));
-            // SAFETY: the timers' count.
-            unsafe { Handle::release_ptr(handle) };
         }
+        // The queue skips an entry whose handle does not say that it is queued.
+        handle.clear(QUEUED | STARTED);
     }
 
-    /// `Handle.cancel`.
+    /// `Handle.cancel`. The caller has a reference, which the host's arg_free may give up: nothing follows it.
+    #[inline]
     fn cancel(&self, handle: &Handle) {
         if handle.has(CANCELLED) {
             return;
         }
         handle.set(CANCELLED);
-        // A count is kept while the host's arg_free runs: it may give up the last one.
-        handle.retain();
-        let number = i32::try_from(handle.when()).unwrap_or(-1);
-        if handle.has(STARTED) {
+        if handle.has(SIGNAL | WATCH) {
+            self.forget_registered(handle);
+        } else {
             self.withdraw(handle);
-        } else if handle.has(SIGNAL) {
-            self.forget_signal_handler(number, handle);
-        } else if handle.has(WATCH) {
-            let direction = if handle.has(WRITER) { Direction::Write } else { Direction::Read };
-            self.forget_watcher(number, direction, handle);
         }
         if !handle.has(RUNNING) {
             handle.release_arg();
         }
-        // SAFETY: the count taken above.
-        unsafe { Handle::release_ptr(handle) };
+    }
+
+    #[cold]
+    fn forget_registered(&self, handle: &Handle) {
+        let number = i32::try_from(handle.when()).unwrap_or(-1);
+        if handle.has(SIGNAL) {
+            self.forget_signal_handler(number, handle);
+        } else {
+            let direction = if handle.has(WRITER) { Direction::Write } else { Direction::Read };
+            self.forget_watcher(number, direction, handle);
+        }
+        handle.clear(QUEUED);
+    }
+
+    /// Cancels a handle that was taken out of the table it was registered in.
+    pub(crate) fn retire(&self, handle: *const Handle) {
+        // SAFETY: it was held until now, and this thread owns the loop; the reference keeps it while the host's code runs.
+        unsafe {
+            (*handle).retain();
+            (*handle).clear(REGISTERED);
+            self.cancel(&*handle);
+            Handle::release_ptr(handle);
+        }
+    }
+}
+
+impl State {
+    /// Puts a handle into the ready queue; an entry that was withdrawn is still there, and serves again.
+    #[inline]
+    pub(crate) fn enqueue(&mut self, handle: &Handle) -> Result<()> {
+        if !handle.has(IN_RING) {
+            self.ready.push(Entry::of(handle))?;
+        }
+        handle.set(QUEUED | IN_RING);
+        Ok(())
     }
 }
 

@@ -13,8 +13,7 @@ use parking_lot::Mutex;
 use super::callback::Callback;
 use super::context::Captured;
 use super::event_loop::{EventLoop, Owned};
-use super::handle::{Handle, QUEUED, SIGNAL};
-use super::schedule;
+use super::handle::{Handle, REGISTERED, SIGNAL};
 use crate::error::{Error, Result};
 use crate::poller;
 
@@ -47,7 +46,7 @@ static OWNERS: Mutex<[Option<Owner>; COUNT]> = Mutex::new([const { None }; COUNT
 
 /// The handlers of a loop.
 pub(crate) struct Signals {
-    /// Each held by one count.
+    /// Each is marked as registered, which keeps it.
     handlers: Vec<(c_int, *const Handle)>,
     mask: u64,
 }
@@ -65,11 +64,6 @@ impl Signals {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (*const Handle, c_int)> + '_ {
         self.handlers.iter().map(|&(number, handle)| (handle, number))
-    }
-
-    pub(crate) fn take_all(&mut self) -> Vec<*const Handle> {
-        self.mask = 0;
-        std::mem::take(&mut self.handlers).into_iter().map(|(_, handle)| handle).collect()
     }
 
     fn take(&mut self, number: c_int) -> Option<*const Handle> {
@@ -213,15 +207,9 @@ impl Owned<'_> {
         want_handle: bool,
     ) -> Result<*const Handle> {
         check(number)?;
-        let handle = self.new_cell(callback, context, SIGNAL, 1 + u32::from(want_handle), i64::from(number))?;
+        let handle = self.new_cell(callback, context, SIGNAL | REGISTERED, want_handle, i64::from(number))?;
         if let Err(error) = self.own_signal(number) {
-            // SAFETY: all counts of the new handle are this function's.
-            unsafe {
-                Handle::release_ptr(handle);
-                if want_handle {
-                    Handle::release_ptr(handle);
-                }
-            }
+            self.discard(handle);
             return Err(error);
         }
         let old = self.with(|state| {
@@ -231,11 +219,7 @@ impl Owned<'_> {
             old
         });
         if let Some(old) = old {
-            // SAFETY: the count was the list's; the cancel cannot fail on the loop's own thread.
-            unsafe {
-                let _ = schedule::cancel(&*old);
-                Handle::release_ptr(old);
-            }
+            self.retire(old);
         }
         Ok(if want_handle { handle } else { ptr::null() })
     }
@@ -261,11 +245,7 @@ impl Owned<'_> {
         }
         let Some(handle) = self.with(|state| state.signals.take(number)) else { return Ok(false) };
         disown(number);
-        // SAFETY: the count was the list's; the cancel cannot fail on the loop's own thread.
-        unsafe {
-            let _ = schedule::cancel(&*handle);
-            Handle::release_ptr(handle);
-        }
+        self.retire(handle);
         Ok(true)
     }
 
@@ -275,9 +255,8 @@ impl Owned<'_> {
         if found {
             self.with(|state| state.signals.take(number));
             disown(number);
-            // SAFETY: the list's count; the caller has one of its own.
-            unsafe { Handle::release_ptr(handle) };
         }
+        handle.clear(REGISTERED);
     }
 
     /// Makes the handlers of signals that have arrived ready.
@@ -292,11 +271,8 @@ impl Owned<'_> {
                 continue;
             }
             NOTED[number as usize].arrived.store(false, Ordering::SeqCst);
-            // SAFETY: the list's count keeps it alive.
-            let handle = unsafe { &*handle };
-            if !handle.has(QUEUED) {
-                self.enqueue(handle)?;
-            }
+            // SAFETY: it is kept by being registered.
+            self.enqueue(unsafe { &*handle })?;
         }
         Ok(())
     }

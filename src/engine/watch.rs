@@ -10,9 +10,7 @@ use super::callback::Callback;
 use super::context::Captured;
 use super::event_loop::{Owned, State};
 use super::exception::{self, Report};
-use super::handle::{Handle, PAUSED, QUEUED, WATCH, WRITER};
-use super::ready::Entry;
-use super::schedule;
+use super::handle::{Handle, PAUSED, REGISTERED, WATCH, WRITER};
 use crate::error::{Error, Result};
 use crate::poller::{Event, Poller, READ, WRITE};
 
@@ -25,7 +23,7 @@ pub enum Direction {
     Write,
 }
 
-/// One descriptor. A watcher is held by one count.
+/// One descriptor. Its watchers are marked as registered, which keeps them.
 #[derive(Clone, Copy)]
 struct Watched {
     reader: *const Handle,
@@ -51,7 +49,7 @@ impl Watched {
     /// What the watchers want now.
     fn wanted(&self) -> u8 {
         let wants = |watcher: *const Handle, bit| {
-            // SAFETY: the table's count keeps a watcher alive.
+            // SAFETY: a watcher is kept by being registered.
             unsafe { watcher.as_ref() }.map_or(0, |watcher| if watcher.has(PAUSED) { 0 } else { bit })
         };
         wants(self.reader, READ) | wants(self.writer, WRITE)
@@ -94,13 +92,6 @@ impl Watch {
             .zip(&self.table)
             .flat_map(|(fd, watched)| [(watched.reader, fd), (watched.writer, fd)])
             .filter(|w| !w.0.is_null())
-    }
-
-    /// Takes all watchers, with their counts.
-    pub(crate) fn take_all(&mut self) -> Vec<*const Handle> {
-        let all = self.iter().map(|(handle, _)| handle).collect();
-        *self = Watch::new();
-        all
     }
 
     fn note_change(&mut self, fd: i32) {
@@ -186,14 +177,11 @@ pub(crate) fn deliver(state: &mut State, event: Event) -> Result<()> {
     }
     state.counters.events += 1;
     for (watcher, bit) in [(watched.reader, READ), (watched.writer, WRITE)] {
-        // SAFETY: the table's count keeps a watcher alive.
+        // SAFETY: a watcher is kept by being registered.
         let Some(handle) = (unsafe { watcher.as_ref() }) else { continue };
-        if event.ready & watched.registered & bit == 0 || handle.has(PAUSED | QUEUED) {
-            continue;
+        if event.ready & watched.registered & bit != 0 && !handle.has(PAUSED) {
+            state.enqueue(handle)?;
         }
-        state.ready.push(Entry::of(handle))?;
-        handle.retain();
-        handle.set(QUEUED);
     }
     Ok(())
 }
@@ -211,8 +199,8 @@ impl Owned<'_> {
         if fd < 0 {
             return Err(Error::BAD_DESCRIPTOR);
         }
-        let flags = if direction == Direction::Write { WATCH | WRITER } else { WATCH };
-        let handle = self.new_cell(callback, context, flags, 1 + u32::from(want_handle), i64::from(fd))?;
+        let flags = REGISTERED | WATCH | if direction == Direction::Write { WRITER } else { 0 };
+        let handle = self.new_cell(callback, context, flags, want_handle, i64::from(fd))?;
         let old = self.with(|state| -> Result<*const Handle> {
             let State { watch, poller, .. } = state;
             let place = fd as usize;
@@ -241,13 +229,7 @@ impl Owned<'_> {
             Ok(old) if old.is_null() => self.with(|state| state.watch.watchers += 1),
             Ok(old) => self.retire(old),
             Err(error) => {
-                // SAFETY: all counts of the new handle are this function's.
-                unsafe {
-                    Handle::release_ptr(handle);
-                    if want_handle {
-                        Handle::release_ptr(handle);
-                    }
-                }
+                self.discard(handle);
                 return Err(error.detail(|| format!("watching descriptor {fd}")));
             }
         }
@@ -269,14 +251,13 @@ impl Owned<'_> {
     pub(crate) fn forget_watcher(&self, fd: i32, direction: Direction, handle: &Handle) {
         if self.watcher(fd, direction).is_ok_and(|found| std::ptr::eq(found, handle)) {
             self.take_watcher(fd, direction);
-            // SAFETY: the table's count; the caller has one of its own.
-            unsafe { Handle::release_ptr(handle) };
         }
+        handle.clear(REGISTERED);
     }
 
     /// Stops or resumes the calls of a watcher.
     pub(crate) fn pause(&self, fd: i32, direction: Direction, paused: bool) -> Result<()> {
-        // SAFETY: the table's count keeps a watcher alive.
+        // SAFETY: a watcher is kept by being registered.
         let Some(handle) = (unsafe { self.watcher(fd, direction)?.as_ref() }) else { return Err(Error::NO_ENTRY) };
         if handle.has(PAUSED) != paused {
             if paused {
@@ -300,16 +281,6 @@ impl Owned<'_> {
             state.watch.watchers -= 1;
             state.watch.note_change(fd);
         });
-    }
-
-    /// Cancels a watcher that the table does not have any more, and gives up the table's count.
-    fn retire(&self, handle: *const Handle) {
-        // SAFETY: the count that was the table's.
-        unsafe {
-            // It is this loop's, and this thread owns the loop: it cannot fail.
-            let _ = schedule::cancel(&*handle);
-            Handle::release_ptr(handle);
-        }
     }
 
     /// Tells the kernel what has changed since the last poll.
