@@ -1,6 +1,6 @@
 //! Policies: which loop a thread has (`asyncio.events.BaseDefaultEventLoopPolicy`, `AbstractEventLoopPolicy`).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Weak};
@@ -42,7 +42,7 @@ struct Local {
 }
 
 /// What all default policies know of all threads, by policy and thread: one lock, which fork can hold.
-static LOCALS: Mutex<Option<HashMap<(usize, u64), Local>>> = Mutex::new(None);
+static LOCALS: Mutex<BTreeMap<(usize, u64), Local>> = Mutex::new(BTreeMap::new());
 
 /// The process's policy; None: a default one on the next use.
 static CURRENT: Mutex<Option<Arc<Policy>>> = Mutex::new(None);
@@ -156,7 +156,7 @@ impl Policy {
 
     /// Lets go of the loop of a thread that has ended.
     pub(crate) fn forget_thread(&self, key: u64) {
-        let gone = LOCALS.lock().as_mut().and_then(|locals| locals.remove(&(self.address(), key)));
+        let gone = LOCALS.lock().remove(&(self.address(), key));
         // Outside of the lock: it may release the loop, and call the host.
         drop(gone);
     }
@@ -212,7 +212,6 @@ impl Policy {
     fn local<R>(&self, f: impl FnOnce(&mut Local) -> R) -> R {
         let key = (self.address(), thread::current().key());
         let mut locals = LOCALS.lock();
-        let locals = locals.get_or_insert_with(HashMap::new);
         if let Kind::Default { this, .. } = &self.kind
             && !locals.contains_key(&key)
         {
@@ -225,10 +224,10 @@ impl Policy {
 impl Drop for Policy {
     fn drop(&mut self) {
         let address = self.address();
-        let gone: Vec<Local> = LOCALS.lock().as_mut().map_or(Vec::new(), |locals| {
-            let keys: Vec<_> = locals.keys().filter(|key| key.0 == address).copied().collect();
-            keys.iter().filter_map(|key| locals.remove(key)).collect()
-        });
+        let mut locals = LOCALS.lock();
+        let keys: Vec<_> = locals.range((address, 0)..=(address, u64::MAX)).map(|(key, _)| *key).collect();
+        let gone: Vec<Local> = keys.iter().filter_map(|key| locals.remove(key)).collect();
+        drop(locals);
         // Outside of the lock: it may release loops, and call the host.
         drop(gone);
     }

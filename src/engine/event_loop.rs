@@ -234,15 +234,18 @@ impl EventLoop {
 
     /// Takes a loop that nobody uses for one call.
     fn claim(&self) -> Result<Owned<'_>> {
-        let free = self.owner.compare_exchange(NOBODY, thread::pointer(), Ordering::Acquire, Ordering::Relaxed);
-        match free {
-            Ok(_) => {
-                let owned = Owned { event_loop: self, claimed: true };
-                owned.with(|state| state.thread = thread::current());
-                Ok(owned)
-            }
-            Err(owner) => Err(Self::refusal(owner)),
-        }
+        let owned = self.try_claim().map_err(Self::refusal)?;
+        // What was posted before this call stands before what it schedules.
+        owned.take_posts()?;
+        Ok(owned)
+    }
+
+    /// Takes a loop that nobody uses, or tells what stands in `owner`.
+    pub(crate) fn try_claim(&self) -> std::result::Result<Owned<'_>, usize> {
+        self.owner.compare_exchange(NOBODY, thread::pointer(), Ordering::Acquire, Ordering::Relaxed)?;
+        let owned = Owned { event_loop: self, claimed: true };
+        owned.with(|state| state.thread = thread::current());
+        Ok(owned)
     }
 
     /// Why a loop with this owner cannot be used.

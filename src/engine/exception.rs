@@ -9,6 +9,9 @@ use super::handle::Handle;
 use super::{debug, thread};
 use crate::error::{self, Error, Result};
 
+/// What a report without a message says.
+const UNHANDLED: &CStr = c"Unhandled exception in event loop";
+
 /// A failure that a callback has raised.
 pub(crate) struct Raised {
     code: c_int,
@@ -49,7 +52,7 @@ pub struct Handler {
 }
 
 /// `evl_raise`.
-pub(crate) fn raise(code: c_int, message: Option<&str>, object: FreeArg) -> Result<c_int> {
+pub(crate) fn raise(code: c_int, message: Option<CString>, object: FreeArg) -> Result<c_int> {
     if code >= 0 {
         return Err(Error::INVALID);
     }
@@ -59,7 +62,7 @@ pub(crate) fn raise(code: c_int, message: Option<&str>, object: FreeArg) -> Resu
     }
     let attention = thread.attention.get();
     if attention & thread::RAISED == 0 {
-        let raised = Box::new(Raised { code, message: message.and_then(|text| CString::new(text).ok()), object });
+        let raised = Box::new(Raised { code, message, object });
         // SAFETY: only this thread touches it, and no reference to it is held.
         unsafe { *thread.raised.get() = Some(raised) };
         thread.attention.set(attention | thread::RAISED);
@@ -157,25 +160,19 @@ pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
         return Err(Error::EXIT);
     }
     if let Some(failure) = failure {
-        default_handler(
-            lp,
-            &Report {
-                code: failure.code,
-                message: Some(c"Unhandled error in exception handler".to_owned()),
-                object: failure.object.pointer(),
-                handle: std::ptr::null(),
-                traceback: Vec::new(),
-            },
-        );
-        default_handler(lp, report);
+        let first = report.message.as_deref().unwrap_or(UNHANDLED).to_string_lossy();
+        let what = failure.message.as_deref().unwrap_or(c"no message").to_string_lossy();
+        let message = format!("Unhandled error in exception handler: {what}\nwhile it handled: {first}");
+        let code = failure.code;
+        let (object, handle, traceback) = (failure.object.pointer(), report.handle, report.traceback.clone());
+        default_handler(lp, &Report { code, message: CString::new(message).ok(), object, handle, traceback });
     }
     Ok(())
 }
 
 /// `loop.default_exception_handler`.
 pub(crate) fn default_handler(lp: &Owned, report: &Report) {
-    let mut text =
-        report.message.as_deref().unwrap_or(c"Unhandled exception in event loop").to_string_lossy().into_owned();
+    let mut text = report.message.as_deref().unwrap_or(UNHANDLED).to_string_lossy().into_owned();
     let name = error::name(report.code).to_string_lossy();
     let _ = write!(text, "\ncode: {} ({name})", report.code);
     // SAFETY: a report's handle is alive during the report.
@@ -204,6 +201,6 @@ impl Report {
 
     /// The message as C callers read it, never NULL.
     pub(crate) fn message_pointer(&self) -> *const c_char {
-        self.message.as_deref().map_or(c"Unhandled exception in event loop".as_ptr(), CStr::as_ptr)
+        self.message.as_deref().unwrap_or(UNHANDLED).as_ptr()
     }
 }

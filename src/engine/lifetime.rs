@@ -209,8 +209,11 @@ pub(crate) unsafe fn free_cell(this: *const EventLoop, cell: *const Handle, clos
     unsafe { release_memory(this) };
 }
 
-/// Gives up the last reference of a handle on a thread that does not own the loop. It travels to the owner, in a post whose
-/// release is what gives it up.
+/// How often a thread looks whether it can have the loop, before it leaves a reference to whoever has.
+const PATIENCE: u32 = 1000;
+
+/// Gives up the last reference of a handle on a thread that does not own the loop. While the loop runs, it travels to the
+/// owner, in a post whose release is what gives it up.
 ///
 /// # Safety
 /// The caller owns the reference.
@@ -218,10 +221,17 @@ pub(crate) unsafe fn free_cell(this: *const EventLoop, cell: *const Handle, clos
 pub(crate) unsafe fn give_back(this: *const EventLoop, handle: *const Handle) {
     // SAFETY: the handle keeps the loop's memory.
     let event_loop = unsafe { &*this };
-    if let Ok(_owned) = event_loop.enter() {
-        // SAFETY: the loop is this thread's for the moment.
-        unsafe { Handle::release_last(handle) };
-        return;
+    for _ in 0..PATIENCE {
+        match event_loop.try_claim() {
+            Ok(_owned) => {
+                // SAFETY: the loop is this thread's for the moment.
+                unsafe { Handle::release_last(handle) };
+                return;
+            }
+            // A thread that is inside of one function only will soon be out of it.
+            Err(owner) if owner > POISONED && !event_loop.is_running() => std::thread::yield_now(),
+            Err(_) => break,
+        }
     }
     let entry = Entry {
         function: Some(nothing),

@@ -58,7 +58,6 @@ impl EventLoop {
     /// The shutdown hooks, last registered first, and what they schedule at once. Returns how many callbacks ran.
     pub(crate) fn run_shutdown(&self) -> Result<c_int> {
         self.run(|lp| {
-            let mut ran = 0;
             loop {
                 lp.with(|state| state.ready.reserve(1))?;
                 let Some(hook) = lp.with(|state| state.shutdown_hooks.pop()) else { break };
@@ -66,9 +65,8 @@ impl EventLoop {
                 let hook = unsafe { &*hook };
                 lp.enqueue(hook)?;
                 hook.clear(HOOK | REGISTERED);
-                ran += lp.iterate_until_idle()?;
             }
-            Ok(ran + lp.iterate_until_idle()?)
+            lp.iterate_until_idle()
         })
         .map(count)
     }
@@ -228,7 +226,7 @@ impl Owned<'_> {
 
     /// Takes what other threads have sent.
     #[inline]
-    fn take_posts(&self) -> Result<()> {
+    pub(crate) fn take_posts(&self) -> Result<()> {
         let inbox = &self.event_loop().inbox;
         if inbox.is_empty() {
             return Ok(());

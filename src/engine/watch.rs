@@ -11,7 +11,7 @@ use super::context::Captured;
 use super::event_loop::{Owned, State};
 use super::exception::{self, Report};
 use super::handle::{Handle, PAUSED, REGISTERED, WATCH, WRITER};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::poller::{Event, Poller, READ, WRITE};
 
 /// What a watcher waits for.
@@ -230,7 +230,9 @@ impl Owned<'_> {
             Ok(old) => self.retire(old),
             Err(error) => {
                 self.discard(handle);
-                return Err(error.detail(|| format!("watching descriptor {fd}")));
+                let what = if direction == Direction::Read { "add_reader" } else { "add_writer" };
+                let why = error::describe(error.code()).to_string_lossy();
+                return Err(error.detail(|| format!("{what}: descriptor {fd}: {why}")));
             }
         }
         Ok(if want_handle { handle } else { std::ptr::null() })

@@ -46,6 +46,9 @@ pub(super) unsafe fn read_hooks(hooks: *const evl_context_hooks, data: *mut c_vo
     }
     // SAFETY: by this function's contract.
     let table: evl_context_hooks = unsafe { options::read(hooks) }?;
+    if table.reserved != 0 {
+        return Err(Error::OPTIONS);
+    }
     let capture = table.capture.ok_or(Error::OPTIONS)?;
     Ok(Some(Hooks { capture, enter: table.enter, leave: table.leave, release: table.release, data }))
 }
@@ -102,7 +105,10 @@ pub unsafe extern "C-unwind" fn evl_context_var_name(
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_context_var_get(var: *mut evl_context_var, value: *mut *mut c_void) -> c_int {
     // SAFETY: a live variable or NULL; value is writable or NULL.
-    guard(|| unsafe { own::put(value, context::get(own::borrow(var)?)?) })
+    guard(|| unsafe {
+        own::required(value)?;
+        own::put(value, context::get(own::borrow(var)?)?)
+    })
 }
 
 /// Sets the variable in the current context: ContextVar.set. Other contexts, and copies made before, do not see
@@ -160,7 +166,10 @@ pub unsafe extern "C-unwind" fn evl_context_token_old_value(
     value: *mut *mut c_void,
 ) -> c_int {
     // SAFETY: a live token or NULL; value is writable or NULL.
-    guard(|| unsafe { own::put(value, own::borrow(token)?.old_value().ok_or(Error::NO_VALUE)?) })
+    guard(|| unsafe {
+        own::required(value)?;
+        own::put(value, own::borrow(token)?.old_value().ok_or(Error::NO_VALUE)?)
+    })
 }
 
 /// Takes another reference and returns token. NULL gives NULL. Any thread.
@@ -261,8 +270,8 @@ pub unsafe extern "C-unwind" fn evl_context_get(
 ) -> c_int {
     // SAFETY: live objects or NULL; value is writable or NULL.
     guard(|| unsafe {
-        let found = own::borrow(context)?.get(own::borrow(var)?).ok_or(Error::NO_VALUE)?;
-        own::put(value, found)
+        own::required(value)?;
+        own::put(value, own::borrow(context)?.get(own::borrow(var)?).ok_or(Error::NO_VALUE)?)
     })
 }
 

@@ -94,7 +94,7 @@ pub unsafe extern "C-unwind" fn evl_error_detail(buffer: *mut c_char, size: usiz
 pub unsafe extern "C-unwind" fn evl_raise(code: c_int, message: *const c_char) -> c_int {
     guard(|| {
         // SAFETY: message is NULL or a NUL-terminated string, as documented.
-        let message = unsafe { own::text(message) };
+        let message = unsafe { own::string(message) };
         exception::raise(code, message, FreeArg::none())
     })
 }
@@ -114,7 +114,7 @@ pub unsafe extern "C-unwind" fn evl_raise_object(
     guard(|| {
         let object = FreeArg::new(object, object_free);
         // SAFETY: message is NULL or a NUL-terminated string, as documented.
-        let message = unsafe { own::text(message) };
+        let message = unsafe { own::string(message) };
         exception::raise(code, message, object)
     })
 }

@@ -1,6 +1,6 @@
 //! The loop: making, running, stopping, scheduling, and its place in a host program.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 
 use super::context::evl_context;
 use super::guard::{guard, predicate, release};
@@ -147,7 +147,7 @@ unsafe fn report(exception: *const evl_exception) -> Result<Report> {
         };
         Ok(Report {
             code: given.code,
-            message: (!given.message.is_null()).then(|| CStr::from_ptr(given.message).to_owned()),
+            message: own::string(given.message),
             object: given.object,
             handle: given.handle,
             traceback,

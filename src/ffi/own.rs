@@ -1,6 +1,6 @@
 //! Who owns a pointer: borrowed objects, outputs that give a reference away, strings, and callbacks that are taken over.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
@@ -132,6 +132,15 @@ pub(crate) unsafe fn drop_box<T>(pointer: *mut T) {
         // SAFETY: by this function's contract.
         drop(unsafe { Box::from_raw(pointer) });
     }
+}
+
+/// A string of the caller's, copied.
+///
+/// # Safety
+/// `pointer` is NULL or a NUL-terminated string.
+pub(crate) unsafe fn string(pointer: *const c_char) -> Option<CString> {
+    // SAFETY: by this function's contract.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_owned())
 }
 
 /// A string of the caller's; what is no UTF-8 is left out from there on.

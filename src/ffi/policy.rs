@@ -74,6 +74,9 @@ pub unsafe extern "C-unwind" fn evl_policy_new(
         own::required(out)?;
         own::required(vtable.cast_mut())?;
         let table: evl_policy_vtable = options::read(vtable)?;
+        if table.reserved != 0 {
+            return Err(Error::OPTIONS);
+        }
         own::give_arc(out, Policy::new_custom(table.get_loop, table.set_loop, table.new_loop, arg));
         Ok(0)
     })
