@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::engine::callback::{FreeArg, Unwinding};
+use crate::engine::callback::{FreeArg, guarded};
 use crate::engine::event_loop::{EventLoop, LoopRef, Options};
 use crate::engine::thread;
 use crate::error::{Error, Result};
@@ -124,10 +124,8 @@ impl Policy {
                 let set = set.ok_or(Error::NOT_IMPLEMENTED)?;
                 let pointer =
                     event_loop.map_or(std::ptr::null_mut(), |event_loop| std::ptr::from_ref(event_loop).cast_mut());
-                let guard = Unwinding;
                 // SAFETY: the host gave the function with its arg.
-                let code = unsafe { set(self.arg.pointer(), pointer) };
-                std::mem::forget(guard);
+                let code = guarded(|| unsafe { set(self.arg.pointer(), pointer) });
                 if code < 0 { Err(Error::from_code(code)) } else { Ok(()) }
             }
         }
@@ -180,10 +178,8 @@ impl Policy {
     fn ask(&self, function: Option<LoopFn>) -> Result<LoopRef> {
         let function = function.ok_or(Error::NOT_IMPLEMENTED)?;
         let mut found = std::ptr::null_mut();
-        let guard = Unwinding;
         // SAFETY: the host gave the function with its arg; it writes a reference, which is taken over.
-        let code = unsafe { function(self.arg.pointer(), &raw mut found) };
-        std::mem::forget(guard);
+        let code = guarded(|| unsafe { function(self.arg.pointer(), &raw mut found) });
         if code < 0 {
             return Err(Error::from_code(code));
         }

@@ -83,14 +83,21 @@ pub(crate) fn release(arg: *mut c_void, free: Option<CallFn>) {
 /// `function` and `arg` were given by the host to be called together.
 #[inline]
 pub(crate) unsafe fn call(function: CallFn, arg: *mut c_void) {
-    let guard = Unwinding;
     // SAFETY: by this function's contract.
-    unsafe { function(arg) };
+    guarded(|| unsafe { function(arg) });
+}
+
+/// Calls into the host, as [`call`] does.
+#[inline]
+pub(crate) fn guarded<R>(host: impl FnOnce() -> R) -> R {
+    let guard = Unwinding;
+    let result = host();
     mem::forget(guard);
+    result
 }
 
 /// Dropped only while unwinding out of the host's code.
-pub(crate) struct Unwinding;
+struct Unwinding;
 
 impl Drop for Unwinding {
     fn drop(&mut self) {

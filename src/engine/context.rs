@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::callback::{self, CallFn, FreeArg};
+use super::callback::{self, CallFn, FreeArg, guarded};
 use super::event_loop::Hooks;
 use super::thread::{self, Thread};
 use crate::error::{Error, Result};
@@ -179,7 +179,7 @@ impl Word {
     /// Adds what the hooks capture now.
     pub(crate) fn with_hooks(self, hooks: Hooks) -> Word {
         // SAFETY: the host gave the function with its data when it made the loop.
-        let captured = unsafe { (hooks.capture)(hooks.data) };
+        let captured = guarded(|| unsafe { (hooks.capture)(hooks.data) });
         Word(Box::into_raw(Box::new(Hosted { word: self, captured, hooks })) as usize | HOSTED)
     }
 
@@ -198,7 +198,7 @@ impl Word {
                 let hosted = unsafe { Box::from_raw((self.0 & !TAG) as *mut Hosted) };
                 if let Some(release) = hosted.hooks.release {
                     // SAFETY: what capture returned goes back once.
-                    unsafe { release(hosted.hooks.data, hosted.captured) };
+                    guarded(|| unsafe { release(hosted.hooks.data, hosted.captured) });
                 }
                 hosted.word.release();
             }
@@ -256,7 +256,7 @@ impl<'a> Frame<'a> {
             // SAFETY: as above; the hook gets what capture returned.
             unsafe {
                 if let Some(enter) = (*hosted).hooks.enter {
-                    enter((*hosted).hooks.data, (*hosted).captured);
+                    guarded(|| enter((*hosted).hooks.data, (*hosted).captured));
                 }
             }
         }
@@ -272,7 +272,7 @@ impl<'a> Frame<'a> {
             if let Some(hosted) = self.hosted
                 && let Some(leave) = (*hosted).hooks.leave
             {
-                leave((*hosted).hooks.data, (*hosted).captured);
+                guarded(|| leave((*hosted).hooks.data, (*hosted).captured));
             }
             if let Some(context) = (*self.slot).as_object() {
                 context.entered.store(false, Ordering::Release);

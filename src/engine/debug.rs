@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::fmt::Write as _;
 
-use super::callback::Unwinding;
+use super::callback::guarded;
 use super::event_loop::Owned;
 use super::handle::Handle;
 use crate::error::Result;
@@ -123,10 +123,8 @@ pub(crate) fn walk(lp: &Owned, visit: VisitFn, arg: *mut c_void) -> Result<c_int
     let mut answer = 0;
     for (handle, kind, number) in found {
         if answer == 0 {
-            let guard = Unwinding;
             // SAFETY: the host's function; the handle is kept by the reference taken above.
-            answer = unsafe { visit(handle.cast_mut(), kind, number, arg) };
-            std::mem::forget(guard);
+            answer = guarded(|| unsafe { visit(handle.cast_mut(), kind, number, arg) });
         }
         // SAFETY: the reference taken above.
         unsafe { Handle::release_ptr(handle) };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr
 use parking_lot::Mutex;
 
 use super::arena::Arena;
-use super::callback::{CallFn, FreeArg, Unwinding};
+use super::callback::{CallFn, FreeArg, guarded};
 use super::clock::Clock;
 use super::exception::Handler;
 use super::handle::{Extra, Handle};
@@ -429,10 +429,8 @@ impl<'a> Owned<'a> {
             return;
         };
         let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-        let guard = Unwinding;
         // SAFETY: the host gave both together; the text is valid during the call.
-        unsafe { log(level, text.as_ptr(), pointer_of(arg.as_ref())) };
-        std::mem::forget(guard);
+        guarded(|| unsafe { log(level, text.as_ptr(), pointer_of(arg.as_ref())) });
     }
 
     /// The descriptor a host may wait on.

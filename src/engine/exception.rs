@@ -162,7 +162,8 @@ pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
     if let Some(failure) = failure {
         let first = report.message.as_deref().unwrap_or(UNHANDLED).to_string_lossy();
         let what = failure.message.as_deref().unwrap_or(c"no message").to_string_lossy();
-        let message = format!("Unhandled error in exception handler: {what}\nwhile it handled: {first}");
+        let name = error::name(report.code).to_string_lossy();
+        let message = format!("Unhandled error in exception handler: {what}\nwhile it handled: {first} ({name})");
         let code = failure.code;
         let (object, handle, traceback) = (failure.object.pointer(), report.handle, report.traceback.clone());
         default_handler(lp, &Report { code, message: CString::new(message).ok(), object, handle, traceback });

@@ -9,7 +9,7 @@
 
 use std::ffi::c_int;
 
-use super::callback::{self, Unwinding};
+use super::callback::{self, guarded};
 use super::context::Frame;
 use super::event_loop::{EventLoop, LoopRef, NOBODY, Owned, POISONED, pointer_of};
 use super::exception::{self, Aside, Report};
@@ -385,10 +385,8 @@ impl Owned<'_> {
         let frame = unsafe { Frame::enter(thread, &raw mut word) };
         let entered = match frame {
             Ok(frame) => {
-                let guard = Unwinding;
                 // SAFETY: the host gave both to be called together, once.
-                unsafe { function(entry.arg) };
-                std::mem::forget(guard);
+                guarded(|| unsafe { function(entry.arg) });
                 frame.leave();
                 Ok(())
             }
@@ -444,10 +442,8 @@ impl Owned<'_> {
         let started = self.event_loop().debug().then(super::clock::monotonic);
         // SAFETY: the word stays in the cell, which is kept by running.
         let entered = unsafe { Frame::enter(thread, handle.context.as_ptr()) }.map(|frame| {
-            let guard = Unwinding;
             // SAFETY: the host gave both to be called together.
-            unsafe { function(handle.arg.get()) };
-            std::mem::forget(guard);
+            guarded(|| unsafe { function(handle.arg.get()) });
             frame.leave();
         });
         let mut told = Ok(());

@@ -8,7 +8,7 @@ use super::handle::{evl_callback, evl_free_fn, evl_handle};
 use super::own;
 use super::timer::evl_timer;
 use super::{context::evl_context_hooks, options};
-use crate::engine::callback::{Callback, FreeArg, Unwinding};
+use crate::engine::callback::{Callback, FreeArg, guarded};
 use crate::engine::event_loop::{EventLoop, Options};
 use crate::engine::exception::{Handler, Report};
 use crate::engine::{debug, exception, fork, inbox};
@@ -125,9 +125,7 @@ unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Re
     // SAFETY: by this function's contract; the struct is valid during the call.
     unsafe {
         let function = std::mem::transmute::<*const (), HandlerFn>(function);
-        let guard = Unwinding;
-        function(event_loop.cast_mut(), &raw const exception, arg);
-        std::mem::forget(guard);
+        guarded(|| function(event_loop.cast_mut(), &raw const exception, arg));
     }
 }
 
