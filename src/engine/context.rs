@@ -422,6 +422,7 @@ pub(crate) fn reset(var: &Arc<Var>, token: &Token) -> Result<()> {
 /// `slot` is this thread's context slot.
 unsafe fn replace_map(thread: &Thread, slot: *mut Word, map: Option<Map>) {
     let map = map.map(Arc::new);
+    thread.attention.set(thread.attention.get() | thread::CONTEXT);
     // SAFETY: by this function's contract the word is this thread's to change.
     let old = unsafe {
         if let Some(context) = (*slot).as_object() {
@@ -453,6 +454,7 @@ unsafe fn materialise(thread: &Thread, word: *mut Word) -> Arc<Context> {
             context.entered.store(true, Ordering::Relaxed);
         }
         let old = std::mem::replace(&mut *word, Word::object(context.clone()));
+        thread.attention.set(thread.attention.get() | thread::CONTEXT);
         if thread.slot.get().is_null() {
             thread::release_at_exit();
         }
@@ -490,6 +492,7 @@ pub(crate) fn enter(context: &Arc<Context>) -> Result<()> {
     context.claim()?;
     let thread = thread::current();
     context.own.set(Word::object(context.clone()));
+    thread.attention.set(thread.attention.get() | thread::CONTEXT);
     context.previous.set(thread.slot.replace(context.own.as_ptr()));
     Ok(())
 }

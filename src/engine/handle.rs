@@ -22,6 +22,7 @@ use super::context::Word;
 use super::debug;
 use super::event_loop::EventLoop;
 use super::lifetime;
+use super::ready::Entry;
 
 /// Was cancelled.
 pub(crate) const CANCELLED: u16 = 1;
@@ -165,6 +166,24 @@ impl Handle {
     #[inline]
     pub fn when(&self) -> i64 {
         self.deadline.load(Ordering::Relaxed)
+    }
+
+    /// Whether only its callback is left of it: a one-shot one that the host cannot reach.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        let reached = self.refs.load(Ordering::Acquire) != 0 || self.extra.load(Ordering::Relaxed);
+        !reached && self.has(ONE_SHOT) && !self.has(CANCELLED | IN_RING)
+    }
+
+    /// Its callback, which the entry takes over.
+    #[inline]
+    pub(crate) fn entry(&self) -> Entry {
+        Entry {
+            function: self.function.get(),
+            arg: self.arg.get(),
+            free: self.free.get(),
+            context: self.context.replace(Word::NONE),
+        }
     }
 
     #[inline]

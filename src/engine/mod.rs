@@ -19,3 +19,4 @@ pub(crate) mod signals;
 pub(crate) mod thread;
 pub(crate) mod timers;
 pub(crate) mod watch;
+pub(crate) mod wheel;

@@ -10,7 +10,7 @@
 use std::ffi::c_int;
 
 use super::callback::{self, guarded};
-use super::context::Frame;
+use super::context::{self, Frame, Word};
 use super::event_loop::{EventLoop, LoopRef, NOBODY, Owned, POISONED, pointer_of};
 use super::exception::{self, Aside, Report};
 use super::handle::{
@@ -83,7 +83,8 @@ impl EventLoop {
         if let Err(owner) = self.owner.compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed) {
             return Err(if owner == me { Error::RUNNING } else { Self::refusal(owner) });
         }
-        let scope = Scope { _life: LoopRef::new(self), lp: Owned::running(self), thread, me };
+        let slot = thread.slot.get();
+        let scope = Scope { _life: LoopRef::new(self), lp: Owned::running(self), thread, slot, me };
         scope.begin(frame);
         let result = body(&scope.lp);
         drop(scope);
@@ -124,6 +125,8 @@ fn count(ran: usize) -> c_int {
 struct Scope<'a> {
     lp: Owned<'a>,
     thread: &'a Thread,
+    /// The thread's context slot, which a panic leaves pointing at a frame that is gone.
+    slot: *mut Word,
     me: usize,
     /// Dropped last: the run keeps the loop alive.
     _life: LoopRef,
@@ -158,6 +161,7 @@ impl Drop for Scope<'_> {
             state.now_is_known = false;
         });
         self.thread.in_callback.set(false);
+        self.thread.slot.set(self.slot);
         if event_loop.owner.load(Ordering::Relaxed) != self.me {
             // Forked: there is nothing to give back. `in_child` has told the thread.
             return;
@@ -262,11 +266,18 @@ impl Owned<'_> {
         self.with(|state| {
             loop {
                 state.ready.reserve(1)?;
-                let Some(timer) = state.timers.take_due(&state.cells, now) else { return Ok(()) };
+                let Some(timer) = state.timers.take_due(&state.cells, now)? else { return Ok(()) };
                 // SAFETY: it was kept by being started, and is by being in the queue.
-                let timer = unsafe { &*timer };
-                state.enqueue(timer)?;
-                timer.clear(STARTED);
+                let cell = unsafe { &*timer };
+                if state.elaborate || !cell.is_plain() {
+                    state.enqueue(cell)?;
+                    cell.clear(STARTED);
+                    continue;
+                }
+                // Nobody can ask for this one any more: its words are all that is needed.
+                state.ready.push(cell.entry())?;
+                state.cells.put(timer);
+                state.live_cells -= 1;
             }
         })
     }
@@ -355,56 +366,78 @@ impl Owned<'_> {
     fn run_ready(&self) -> Result<usize> {
         let thread = thread::current();
         let ready = self.with(|state| state.ready.len());
+        if ready == 0 {
+            return Ok(0);
+        }
         let mut ran = 0;
-        thread.in_callback.set(true);
         let mut result = Ok(());
+        // Callbacks that were scheduled without a context begin with this one, which stays empty unless they set a variable.
+        let mut word = Word::NONE;
+        let outside = thread.slot.replace(&raw mut word);
+        thread.in_callback.set(true);
         for _ in 0..ready {
             let Some(entry) = self.with(|state| state.ready.pop()) else { break };
-            result = match entry.handle() {
-                None => {
+            match entry.function {
+                Some(function) if entry.context.is_none() => {
                     ran += 1;
-                    self.run_entry(thread, entry)
+                    // SAFETY: the host gave both to be called together, once.
+                    guarded(|| unsafe { function(entry.arg) });
+                    if thread.attention.get() != 0 || entry.free.is_some() {
+                        result = self.finish_entry(thread, &entry, &raw mut word);
+                    }
                 }
-                Some(handle) => self.run_queued(thread, handle, &mut ran),
-            };
+                Some(function) => {
+                    ran += 1;
+                    result = self.run_in_context(thread, function, entry);
+                }
+                None => result = self.run_queued(thread, entry.arg.cast_const().cast(), &mut ran),
+            }
             if result.is_err() {
                 break;
             }
         }
         thread.in_callback.set(false);
+        thread.slot.set(outside);
         self.with(|state| state.counters.callbacks += ran as u64);
         result.map(|()| ran)
     }
 
-    /// Runs a callback that has no handle.
-    #[inline]
-    fn run_entry(&self, thread: &Thread, entry: Entry) -> Result<()> {
-        let Some(function) = entry.function else { return Ok(()) };
+    /// What follows from how a callback without a handle and without a context of its own went.
+    fn finish_entry(&self, thread: &Thread, entry: &Entry, word: *mut Word) -> Result<()> {
+        let attention = thread.attention.get();
+        let mut told = Ok(());
+        if attention & thread::CONTEXT != 0 {
+            thread.attention.set(attention & !thread::CONTEXT);
+            context::unwind(thread, word);
+            // SAFETY: it is the caller's, and nothing but this thread's slot points to it.
+            unsafe { std::mem::replace(&mut *word, Word::NONE) }.release();
+        }
+        if attention & !thread::CONTEXT != 0 {
+            told = exception::attend(self, std::ptr::null());
+        }
+        callback::release(entry.arg, entry.free);
+        told
+    }
+
+    /// Runs a callback that has a context, but no handle.
+    fn run_in_context(&self, thread: &Thread, function: callback::CallFn, entry: Entry) -> Result<()> {
         let mut word = entry.context;
         // SAFETY: the word stays here until the frame is left.
-        let frame = unsafe { Frame::enter(thread, &raw mut word) };
-        let entered = match frame {
-            Ok(frame) => {
-                // SAFETY: the host gave both to be called together, once.
-                guarded(|| unsafe { function(entry.arg) });
-                frame.leave();
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
+        let entered = unsafe { Frame::enter(thread, &raw mut word) }.map(|frame| {
+            // SAFETY: the host gave both to be called together, once.
+            guarded(|| unsafe { function(entry.arg) });
+            frame.leave();
+        });
         let mut told = Ok(());
         if thread.attention.get() != 0 {
             told = exception::attend(self, std::ptr::null());
         }
         if let Err(error) = entered {
-            told = exception::call_handler(self, &Report::new(error, "Context of a callback", std::ptr::null()));
+            let report = Report::new(error, "The context of a callback is in use", std::ptr::null());
+            told = exception::call_handler(self, &report);
         }
-        if entry.free.is_some() {
-            callback::release(entry.arg, entry.free);
-        }
-        if !word.is_none() {
-            word.release();
-        }
+        callback::release(entry.arg, entry.free);
+        word.release();
         told
     }
 

@@ -12,14 +12,19 @@ use super::handle::{
     TIMER, WATCH, WRITER,
 };
 use super::ready::Entry;
-use super::thread;
+use super::thread::{self, Thread};
 use super::watch::Direction;
 use crate::error::{Error, Result};
 
 impl EventLoop {
     /// The context a callback is scheduled with: an explicit one, or what is current on this thread.
     pub(crate) fn capture(&self, explicit: Option<std::sync::Arc<Context>>) -> Captured {
-        let word = explicit.map_or_else(|| context::capture_current(thread::current()), Word::explicit);
+        self.capture_on(thread::current(), explicit)
+    }
+
+    #[inline]
+    fn capture_on(&self, thread: &Thread, explicit: Option<std::sync::Arc<Context>>) -> Captured {
+        let word = explicit.map_or_else(|| context::capture_current(thread), Word::explicit);
         Captured::new(match self.hooks {
             Some(hooks) => word.with_hooks(hooks),
             None => word,
@@ -80,6 +85,14 @@ fn fill(cell: &Handle, function: CallFn, callback: Callback, context: Captured, 
 }
 
 impl Owned<'_> {
+    /// [`EventLoop::capture`], on the loop's thread.
+    #[inline]
+    pub(crate) fn capture(&self, explicit: Option<std::sync::Arc<Context>>) -> Captured {
+        let thread = self.with(|state| state.thread);
+        // SAFETY: the owner's thread state is this thread's.
+        self.event_loop().capture_on(unsafe { &*thread }, explicit)
+    }
+
     /// Makes a handle; `wanted`: with a reference for the caller. `number` is its deadline, descriptor or signal. Its flags
     /// must say who holds it, or it must be wanted.
     #[inline]

@@ -18,6 +18,9 @@ pub(crate) const EXIT: u32 = 2;
 /// The callback forked, and this is the child.
 pub(crate) const FORKED: u32 = 4;
 
+/// The callback set a variable or entered a context: what was current is to be put back.
+pub(crate) const CONTEXT: u32 = 8;
+
 const DETAIL_SIZE: usize = 256;
 
 /// The state of one thread. Only its own thread touches it.

@@ -1,52 +1,97 @@
 //! Timers: which of the started ones is due next.
 //!
-//! A 4-ary heap of keys {deadline, order, slot}. Cancelling and moving leave the old key behind; it is stale, because the cell does not know it any
-//! more, and is dropped when it comes up or when stale keys are the majority. Moving a deadline later leaves even the key: when it comes up
-//! early, it is placed again.
+//! Keys {deadline, order, cell} are kept in a heap while there are few. When there are many, the heap has only those before the horizon of a
+//! wheel, which has the others; what the wheel hands out as it turns is sorted into `turn`. The next timer is the first
+//! of heap and turn.
+//!
+//! Cancelling and moving leave the old key behind; it is stale, because the cell does not know it any more, and is dropped when it
+//! comes up or when stale keys are the majority. Moving a deadline later leaves even the key: when it comes up early, it is placed
+//! again.
 
 use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, Page};
 use super::handle::Handle;
+use super::wheel::{Advance, Wheel};
 use crate::error::{Error, Result};
 
+/// How many keys a heap alone is best for.
+const FEW: usize = 1024;
+
+/// Deadline, order and slot, from the highest bits down: comparing keys is comparing numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    deadline: i64,
-    order: u32,
-    slot: u32,
+pub(crate) struct Key(u128);
+
+impl Key {
+    #[inline]
+    fn new(deadline: i64, order: u32, slot: u32) -> Key {
+        Key(u128::from(unsigned(deadline)) << 64 | u128::from(order) << 32 | u128::from(slot))
+    }
+
+    /// The deadline as an unsigned number that compares in the same way.
+    #[inline]
+    pub(crate) fn deadline(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    #[inline]
+    fn order(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    fn slot(self) -> u32 {
+        self.0 as u32
+    }
 }
 
-/// The started timers of a loop. Each is held by one count, which the caller manages.
+#[inline]
+fn unsigned(deadline: i64) -> u64 {
+    deadline as u64 ^ 1 << 63
+}
+
+#[inline]
+fn signed(deadline: u64) -> i64 {
+    (deadline ^ 1 << 63) as i64
+}
+
+/// The started timers of a loop.
 pub(crate) struct Timers {
+    /// All keys, or those before the wheel's horizon.
     heap: Vec<Key>,
+    /// What the wheel has handed out, last first.
+    turn: Vec<Key>,
+    wheel: Option<Box<Wheel>>,
     stale: usize,
     next_order: u32,
 }
 
 impl Timers {
     pub(crate) const fn new() -> Self {
-        Timers { heap: Vec::new(), stale: 0, next_order: 1 }
+        Timers { heap: Vec::new(), turn: Vec::new(), wheel: None, stale: 0, next_order: 1 }
+    }
+
+    fn keys(&self) -> usize {
+        self.heap.len() + self.turn.len() + self.wheel.as_ref().map_or(0, |wheel| wheel.len())
     }
 
     /// How many are started.
     pub(crate) fn len(&self) -> usize {
-        self.heap.len() - self.stale
+        self.keys() - self.stale
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.heap.is_empty() && self.turn.is_empty() && self.wheel.is_none()
     }
 
     /// Starts a timer that is not started, for its cell's deadline.
     #[inline]
     pub(crate) fn start(&mut self, cells: &Arena, cell: &Handle) -> Result<()> {
-        self.heap.try_reserve(1).map_err(|_| Error::NO_MEMORY)?;
         let order = self.take_order(cells);
+        self.place(Key::new(cell.when(), order, Page::slot_of(cell)))?;
         cell.order.set(order);
         cell.key.set(order);
-        self.push(Key { deadline: cell.when(), order, slot: Page::slot_of(cell) });
         Ok(())
     }
 
@@ -55,7 +100,8 @@ impl Timers {
     pub(crate) fn stop(&mut self, cells: &Arena, cell: &Handle) {
         cell.key.set(0);
         self.stale += 1;
-        if self.stale > 64 && self.stale > self.heap.len() / 2 {
+        // Looking through all keys is dear: they are mostly stale when it is done.
+        if self.stale > 64 && self.stale > self.keys() / 4 * 3 {
             self.sweep(cells);
         }
     }
@@ -63,59 +109,140 @@ impl Timers {
     /// Moves a started timer. A deadline that is not earlier is only noted.
     #[inline]
     pub(crate) fn restart(&mut self, cells: &Arena, cell: &Handle, deadline: i64) -> Result<()> {
-        if deadline >= cell.when() {
-            let order = self.take_order(cells);
-            cell.order.set(order);
-            cell.deadline.store(deadline, Ordering::Relaxed);
-            return Ok(());
+        let order = self.take_order(cells);
+        if deadline < cell.when() {
+            self.place(Key::new(deadline, order, Page::slot_of(cell)))?;
+            self.stop(cells, cell);
+            cell.key.set(order);
         }
-        self.heap.try_reserve(1).map_err(|_| Error::NO_MEMORY)?;
-        self.stop(cells, cell);
+        cell.order.set(order);
         cell.deadline.store(deadline, Ordering::Relaxed);
-        self.start(cells, cell)
+        Ok(())
     }
 
-    /// The deadline of the next timer.
+    /// When the next timer is due. With many timers, it may be told too early a time, but never too late.
     #[inline]
     pub(crate) fn next(&mut self, cells: &Arena) -> Option<i64> {
-        self.settle(cells).map(|key| key.deadline)
+        match self.first(cells) {
+            Some(key) => Some(signed(key.deadline())),
+            None => self.wheel.as_mut()?.bound().map(signed),
+        }
     }
 
     /// Takes the next timer that is due at `now`; it is no longer started.
     #[inline]
-    pub(crate) fn take_due(&mut self, cells: &Arena, now: i64) -> Option<*const Handle> {
-        let key = self.settle(cells).filter(|key| key.deadline <= now)?;
-        self.pop();
-        let cell = cells.at(key.slot);
-        // SAFETY: a settled key's cell is a started timer.
-        unsafe { (*cell).key.set(0) };
-        Some(cell)
+    pub(crate) fn take_due(&mut self, cells: &Arena, now: i64) -> Result<Option<*const Handle>> {
+        let now = unsigned(now);
+        loop {
+            let Some(key) = self.first(cells) else {
+                if self.turn_wheel(cells, now)? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            if key.deadline() > now {
+                return Ok(None);
+            }
+            self.remove_first(key);
+            let cell = cells.at(key.slot());
+            // SAFETY: a settled key's cell is a started timer.
+            unsafe { (*cell).key.set(0) };
+            return Ok(Some(cell));
+        }
     }
 
     /// All started timers in the order they would fire.
     pub(crate) fn sorted(&self, cells: &Arena) -> Vec<*const Handle> {
-        let mut keys: Vec<Key> = self.heap.iter().filter_map(|key| current(cells, key)).collect();
+        let wheel = self.wheel.iter().flat_map(|wheel| wheel.iter());
+        let keys = self.heap.iter().chain(&self.turn).chain(wheel);
+        let mut keys: Vec<Key> = keys.filter_map(|&key| current(cells, key)).collect();
         keys.sort_unstable();
-        keys.iter().map(|key| cells.at(key.slot)).collect()
+        keys.iter().map(|key| cells.at(key.slot())).collect()
     }
 
-    /// Brings the first key up to date: drops stale ones, places moved ones again.
+    /// Puts a key where it belongs.
     #[inline]
-    fn settle(&mut self, cells: &Arena) -> Option<Key> {
+    fn place(&mut self, key: Key) -> Result<()> {
+        match &mut self.wheel {
+            Some(wheel) if key.deadline() >= wheel.horizon() => wheel.insert(key),
+            _ => {
+                self.heap.try_reserve(1).map_err(|_| Error::NO_MEMORY)?;
+                push(&mut self.heap, key);
+                let far = self.wheel.as_ref().map_or(0, |wheel| wheel.len());
+                if self.heap.len() > FEW.max(far / 4) { self.spill() } else { Ok(()) }
+            }
+        }
+    }
+
+    /// There are many: moves them to a wheel that begins with the first. A wheel that begins too late is replaced.
+    #[cold]
+    fn spill(&mut self) -> Result<()> {
+        let mut wheel = Box::new(Wheel::new(self.heap[0].deadline()));
+        let far = self.wheel.iter().flat_map(|wheel| wheel.iter());
+        self.heap.iter().chain(far).try_for_each(|&key| wheel.insert(key))?;
+        self.heap.clear();
+        self.heap.shrink_to(FEW * 2);
+        self.wheel = Some(wheel);
+        Ok(())
+    }
+
+    /// Heap and turn are empty: takes what the wheel has for the time until `now`. False when there is nothing.
+    fn turn_wheel(&mut self, cells: &Arena, now: u64) -> Result<bool> {
+        let Some(wheel) = &mut self.wheel else { return Ok(false) };
+        if wheel.len() == 0 {
+            self.wheel = None;
+            return Ok(false);
+        }
+        match wheel.advance(now, &mut self.turn)? {
+            Advance::Nothing => return Ok(false),
+            Advance::Spread => {}
+            Advance::Slot => {
+                for key in &self.turn {
+                    // They are about to be looked at, far from each other.
+                    prefetch(cells.at(key.slot()));
+                }
+                self.turn.sort_unstable_by(|a, b| b.cmp(a));
+            }
+        }
+        Ok(true)
+    }
+
+    /// The first key of heap and turn, brought up to date: stale ones are dropped, moved ones placed again.
+    #[inline]
+    fn first(&mut self, cells: &Arena) -> Option<Key> {
         loop {
-            let key = *self.heap.first()?;
-            match current(cells, &key) {
+            let key = match (self.turn.last(), self.heap.first()) {
+                (Some(&turn), Some(&heap)) => turn.min(heap),
+                (Some(&key), None) | (None, Some(&key)) => key,
+                (None, None) => return None,
+            };
+            match current(cells, key) {
                 Some(now) if now == key => return Some(key),
                 Some(now) => {
+                    self.remove_first(key);
+                    if self.place(now).is_err() {
+                        // No memory: it stays where it was, to be placed again later.
+                        push(&mut self.heap, key);
+                        return None;
+                    }
                     // SAFETY: the key is current, so that its cell is a started timer.
-                    unsafe { (*cells.at(key.slot)).key.set(now.order) };
-                    self.sift_down(0, now);
+                    unsafe { (*cells.at(key.slot())).key.set(now.order()) };
                 }
                 None => {
-                    self.pop();
+                    self.remove_first(key);
                     self.stale -= 1;
                 }
             }
+        }
+    }
+
+    /// Removes what [`Timers::first`] has found.
+    #[inline]
+    fn remove_first(&mut self, key: Key) {
+        if self.turn.last() == Some(&key) {
+            self.turn.pop();
+        } else {
+            pop(&mut self.heap);
         }
     }
 
@@ -131,17 +258,16 @@ impl Timers {
     /// Orders are used up: gives the started timers new ones, in the same order.
     #[cold]
     fn renumber(&mut self, cells: &Arena) {
-        let cells_in_order = self.sorted(cells);
+        let sorted = self.sorted(cells);
+        (self.turn, self.wheel, self.stale, self.next_order) = (Vec::new(), None, 0, 1);
         self.heap.clear();
-        self.stale = 0;
-        self.next_order = 1;
-        for cell in cells_in_order {
+        for cell in sorted {
             // SAFETY: `sorted` gives started timers.
             let cell = unsafe { &*cell };
             cell.order.set(self.next_order);
             cell.key.set(self.next_order);
-            // Ascending keys are a heap as they are.
-            self.heap.push(Key { deadline: cell.when(), order: self.next_order, slot: Page::slot_of(cell) });
+            // Ascending keys are a heap as they are. The wheel comes back with the next start.
+            self.heap.push(Key::new(cell.when(), self.next_order, Page::slot_of(cell)));
             self.next_order += 1;
         }
     }
@@ -149,70 +275,85 @@ impl Timers {
     /// Drops every stale key.
     #[cold]
     fn sweep(&mut self, cells: &Arena) {
-        self.heap.retain(|key| current(cells, key).is_some());
+        self.heap.retain(|&key| current(cells, key).is_some());
+        self.turn.retain(|&key| current(cells, key).is_some());
+        if let Some(wheel) = &mut self.wheel {
+            wheel.retain(|&key| current(cells, key).is_some());
+        }
         self.stale = 0;
         for at in (0..self.heap.len().div_ceil(4)).rev() {
             let key = self.heap[at];
-            self.sift_down(at, key);
+            sift_down(&mut self.heap, at, key);
         }
         self.heap.shrink_to(self.heap.len() * 4);
-    }
-
-    fn push(&mut self, key: Key) {
-        let mut at = self.heap.len();
-        self.heap.push(key);
-        while at > 0 {
-            let parent = (at - 1) / 4;
-            if self.heap[parent] <= key {
-                break;
-            }
-            self.heap[at] = self.heap[parent];
-            at = parent;
-        }
-        self.heap[at] = key;
-    }
-
-    fn pop(&mut self) {
-        if let Some(last) = self.heap.pop()
-            && !self.heap.is_empty()
-        {
-            self.sift_down(0, last);
-        }
-    }
-
-    /// Places `key` at `at` or below.
-    fn sift_down(&mut self, mut at: usize, key: Key) {
-        let length = self.heap.len();
-        loop {
-            let first = at * 4 + 1;
-            if first >= length {
-                break;
-            }
-            let mut least = first;
-            for child in first + 1..(first + 4).min(length) {
-                if self.heap[child] < self.heap[least] {
-                    least = child;
-                }
-            }
-            if key <= self.heap[least] {
-                break;
-            }
-            self.heap[at] = self.heap[least];
-            at = least;
-        }
-        self.heap[at] = key;
     }
 }
 
 /// The key that stands for a key's timer now; None when the key is stale.
 #[inline]
-fn current(cells: &Arena, key: &Key) -> Option<Key> {
+fn current(cells: &Arena, key: Key) -> Option<Key> {
     // SAFETY: cells stay in place as long as the loop's memory; a freed one has another key.
-    let cell = unsafe { &*cells.at(key.slot) };
-    if cell.key.get() != key.order {
-        return None;
+    let cell = unsafe { &*cells.at(key.slot()) };
+    (cell.key.get() == key.order()).then(|| Key::new(cell.when(), cell.order.get(), key.slot()))
+}
+
+/// Asks for a cell to be brought near.
+#[inline]
+fn prefetch(cell: *const Handle) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, for any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(cell.cast());
     }
-    Some(Key { deadline: cell.when(), order: cell.order.get(), slot: key.slot })
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = cell;
+}
+
+/// Adds a key to a 4-ary heap.
+fn push(heap: &mut Vec<Key>, key: Key) {
+    let mut at = heap.len();
+    heap.push(key);
+    while at > 0 {
+        let parent = (at - 1) / 4;
+        if heap[parent] <= key {
+            break;
+        }
+        heap[at] = heap[parent];
+        at = parent;
+    }
+    heap[at] = key;
+}
+
+/// Removes the first key of a 4-ary heap.
+fn pop(heap: &mut Vec<Key>) {
+    if let Some(last) = heap.pop()
+        && !heap.is_empty()
+    {
+        sift_down(heap, 0, last);
+    }
+}
+
+/// Places `key` at `at` or below.
+fn sift_down(heap: &mut [Key], mut at: usize, key: Key) {
+    loop {
+        let first = at * 4 + 1;
+        if first >= heap.len() {
+            break;
+        }
+        let mut least = first;
+        for child in first + 1..(first + 4).min(heap.len()) {
+            if heap[child] < heap[least] {
+                least = child;
+            }
+        }
+        if key <= heap[least] {
+            break;
+        }
+        heap[at] = heap[least];
+        at = least;
+    }
+    heap[at] = key;
 }
 
 #[cfg(test)]
@@ -241,7 +382,7 @@ mod tests {
         let mut expected: Vec<usize> = (0..100).filter(|i| i % 7 != 0 && *i != 1).collect();
         expected.sort_by_key(|i| i % 3);
         expected.push(1);
-        let fired: Vec<usize> = std::iter::from_fn(|| timers.take_due(&cells, 2))
+        let fired: Vec<usize> = std::iter::from_fn(|| timers.take_due(&cells, 2).expect("memory"))
             .map(|cell| handles.iter().position(|handle| std::ptr::eq(*handle, cell)).expect("one of ours"))
             .collect();
         assert_eq!(fired, expected);

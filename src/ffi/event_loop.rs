@@ -387,13 +387,29 @@ pub unsafe extern "C-unwind" fn evl_loop_call_soon(
     context: *mut evl_context,
     out: *mut *mut evl_handle,
 ) -> c_int {
-    // SAFETY: a live loop or NULL, as documented.
-    if out.is_null() && context.is_null() && unsafe { own::call_soon_fast(event_loop, callback, arg, arg_free) } {
-        return 0;
-    }
     // SAFETY: pointers are live objects or NULL, as documented.
     unsafe {
-        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
+        if out.is_null() && context.is_null() && own::call_soon_fast(event_loop, callback, arg, arg_free) {
+            return 0;
+        }
+        call_soon(event_loop, Callback::new(callback, arg, arg_free), context, out)
+    }
+}
+
+/// evl_loop_call_soon when it is not so simple. Apart, so that the simple case needs no stack.
+///
+/// # Safety
+/// Pointers are live objects or NULL; `out` is writable or NULL.
+#[inline(never)]
+unsafe fn call_soon(
+    event_loop: *mut evl_loop,
+    callback: Callback,
+    context: *mut evl_context,
+    out: *mut *mut evl_handle,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    unsafe {
+        own::register(event_loop, callback, context, |lp, cb, context| {
             own::hand_out(out, lp.call_soon(cb, context, !out.is_null())?);
             Ok(0)
         })

@@ -10,14 +10,16 @@ use crate::error::{Error, Result};
 #[inline]
 pub(crate) fn guard(body: impl FnOnce() -> Result<c_int>) -> c_int {
     // Whatever was being changed belongs to a loop, and loops are poisoned by whoever entered them.
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(value)) => value,
-        Ok(Err(error)) => {
-            thread::settle_detail();
-            error.code()
-        }
-        Err(_) => Error::PANIC.code(),
-    }
+    answer(catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Error::PANIC)))
+}
+
+/// The code of a result.
+#[inline]
+pub(crate) fn answer(result: Result<c_int>) -> c_int {
+    result.unwrap_or_else(|error| {
+        thread::settle_detail();
+        error.code()
+    })
 }
 
 /// The answer of a predicate, which cannot fail; NULL answers 0.

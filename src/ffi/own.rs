@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::context::evl_context;
-use super::guard::guard;
+use super::guard::{answer, guard};
 use super::handle::{evl_callback, evl_free_fn};
 use crate::engine::callback::Callback;
 use crate::engine::context::Captured;
@@ -197,11 +197,8 @@ pub(crate) unsafe fn fill_array(out: *mut *mut c_void, capacity: usize, addresse
 /// `event_loop` is NULL or a live loop.
 #[inline]
 pub(crate) unsafe fn on_loop(event_loop: *mut EventLoop, body: impl FnOnce(&Owned) -> Result<c_int>) -> c_int {
-    guard(|| {
-        // SAFETY: by this function's contract.
-        let event_loop = unsafe { borrow(event_loop) }?;
-        entered(event_loop, body)
-    })
+    // SAFETY: by this function's contract.
+    answer(unsafe { borrow(event_loop) }.and_then(|event_loop| entered(event_loop, body)))
 }
 
 #[inline]
@@ -228,14 +225,9 @@ pub(crate) unsafe fn run(event_loop: *mut EventLoop, body: impl FnOnce(&EventLoo
 /// `handle` is NULL or a live handle.
 #[inline]
 pub(crate) unsafe fn on_handle(handle: *mut Handle, body: impl FnOnce(&Owned, &Handle) -> Result<c_int>) -> c_int {
-    guard(|| {
-        // SAFETY: by this function's contract; a handle keeps its loop's memory.
-        let (handle, event_loop) = unsafe {
-            let handle = borrow(handle)?;
-            (handle, borrow(handle.event_loop())?)
-        };
-        entered(event_loop, |lp| body(lp, handle))
-    })
+    // SAFETY: by this function's contract; a handle keeps its loop's memory.
+    let found = unsafe { borrow(handle).and_then(|handle| Ok((handle, borrow(handle.event_loop())?))) };
+    answer(found.and_then(|(handle, event_loop)| entered(event_loop, |lp| body(lp, handle))))
 }
 
 /// The body of a function of a handle that does not need its loop to be open.
@@ -264,7 +256,7 @@ pub(crate) unsafe fn register(
             if callback.function.is_none() {
                 return Err(Error::INVALID);
             }
-            let captured = lp.event_loop().capture(clone_arc(context));
+            let captured = lp.capture(clone_arc(context));
             body(lp, callback, captured)
         })
     }
