@@ -371,17 +371,23 @@ impl Owned<'_> {
         }
         let mut ran = 0;
         let mut result = Ok(());
-        // Callbacks that were scheduled without a context begin with this one, which stays empty unless they set a variable.
+        // Callbacks that were scheduled without a context run in this one, which stays empty unless they set a variable.
+        // Everything else, such as the exception handler, runs in the context round the run function.
         let mut word = Word::NONE;
-        let outside = thread.slot.replace(&raw mut word);
+        let outside = thread.slot.get();
         thread.in_callback.set(true);
         for _ in 0..ready {
             let Some(entry) = self.with(|state| state.ready.pop()) else { break };
             match entry.function {
                 Some(function) if entry.context.is_none() => {
                     ran += 1;
+                    thread.slot.set(&raw mut word);
                     // SAFETY: the host gave both to be called together, once.
                     guarded(|| unsafe { function(entry.arg) });
+                    if thread.attention.get() != 0 {
+                        context::unwind(thread, &raw mut word);
+                    }
+                    thread.slot.set(outside);
                     if thread.attention.get() != 0 || entry.free.is_some() {
                         result = self.finish_entry(thread, &entry, &raw mut word);
                     }
@@ -397,7 +403,6 @@ impl Owned<'_> {
             }
         }
         thread.in_callback.set(false);
-        thread.slot.set(outside);
         self.with(|state| state.counters.callbacks += ran as u64);
         result.map(|()| ran)
     }
@@ -408,7 +413,6 @@ impl Owned<'_> {
         let mut told = Ok(());
         if attention & thread::CONTEXT != 0 {
             thread.attention.set(attention & !thread::CONTEXT);
-            context::unwind(thread, word);
             // SAFETY: it is the caller's, and nothing but this thread's slot points to it.
             unsafe { std::mem::replace(&mut *word, Word::NONE) }.release();
         }
