@@ -265,7 +265,8 @@ impl<'a> Frame<'a> {
 
     /// Goes back to the context before, leaving what the callback entered and did not leave.
     pub(crate) fn leave(self) {
-        unwind(self.thread, self.slot);
+        // SAFETY: `enter`'s contract keeps the word and what it owns in place.
+        unsafe { leave(self.thread, self.slot) };
         self.thread.slot.set(self.previous);
         // SAFETY: `enter`'s contract keeps the word and what it owns in place.
         unsafe {
@@ -273,9 +274,6 @@ impl<'a> Frame<'a> {
                 && let Some(leave) = (*hosted).hooks.leave
             {
                 guarded(|| leave((*hosted).hooks.data, (*hosted).captured));
-            }
-            if let Some(context) = (*self.slot).as_object() {
-                context.entered.store(false, Ordering::Release);
             }
         }
         std::mem::forget(self);
@@ -286,6 +284,18 @@ impl<'a> Frame<'a> {
 impl Drop for Frame<'_> {
     fn drop(&mut self) {
         self.thread.slot.set(self.previous);
+    }
+}
+
+/// Ends a callback's stay in the context kept at `at`: leaves what the callback entered, and frees the object for others to enter.
+///
+/// # Safety
+/// `at` is where the callback's context is kept.
+pub(crate) unsafe fn leave(thread: &Thread, at: *mut Word) {
+    unwind(thread, at);
+    // SAFETY: by this function's contract.
+    if let Some(context) = unsafe { (*at).as_object() } {
+        context.entered.store(false, Ordering::Release);
     }
 }
 

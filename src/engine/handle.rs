@@ -66,8 +66,9 @@ pub(crate) const HELD: u16 = IN_RING | STARTED | RUNNING | REGISTERED;
 pub struct Handle {
     pub(crate) function: Cell<Option<CallFn>>,
     pub(crate) arg: Cell<*mut c_void>,
-    pub(crate) free: Cell<Option<CallFn>>,
+    // From here on is what cancelling touches, together.
     pub(crate) context: Cell<Word>,
+    pub(crate) free: Cell<Option<CallFn>>,
     /// The deadline of a timer; the number of a watcher or signal; in a free cell, the next free one.
     pub(crate) deadline: AtomicI64,
     /// References of the host.
@@ -105,7 +106,26 @@ unsafe impl Send for WeakTarget {}
 pub struct WeakHandle(Arc<Mutex<WeakTarget>>);
 
 impl Handle {
-    /// Makes a free cell a handle with `refs` references.
+    /// Makes a free cell a handle with `refs` references; `number` is its deadline, descriptor or signal.
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "they are the cell's fields")]
+    pub(crate) fn fill(
+        &self,
+        function: CallFn,
+        arg: *mut c_void,
+        free: Option<CallFn>,
+        context: Word,
+        flags: u16,
+        refs: u32,
+        number: i64,
+    ) {
+        self.function.set(Some(function));
+        self.arg.set(arg);
+        self.free.set(free);
+        self.context.set(context);
+        self.init(refs, flags, number);
+    }
+
     #[inline]
     pub(crate) fn init(&self, refs: u32, flags: u16, deadline: i64) {
         self.deadline.store(deadline, Ordering::Relaxed);
@@ -230,6 +250,30 @@ impl Handle {
                 lifetime::give_back(cell.event_loop(), handle);
             }
         }
+    }
+
+    /// [`Handle::release_ptr`] where nothing but the cell's memory is left to give back; false: nothing was done.
+    ///
+    /// # Safety
+    /// As [`Handle::release_ptr`].
+    #[inline]
+    pub(crate) unsafe fn release_fast(handle: *const Handle) -> bool {
+        // SAFETY: the reference keeps it alive.
+        let Some(cell) = (unsafe { handle.as_ref() }) else { return true };
+        let last = cell.refs.load(Ordering::Acquire) == 1 && !cell.extra.load(Ordering::Acquire);
+        if !last || !cell.owner().is_owned_here() {
+            return false;
+        }
+        if !cell.has(HELD) {
+            if cell.free.get().is_some() || !cell.context.get().is_none() || cell.page().shared {
+                return false;
+            }
+            // SAFETY: neither the host nor the loop has it, and it has nothing of the host.
+            unsafe { lifetime::free_cell(cell.event_loop(), handle, false) };
+            return true;
+        }
+        cell.refs.store(0, Ordering::Relaxed);
+        true
     }
 
     /// Gives up a reference that was the only one, on the owner's thread.

@@ -53,10 +53,15 @@ impl Ready {
         self.mask.wrapping_add(1)
     }
 
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() == self.capacity()
+    }
+
     /// Appends when there is room.
     #[inline]
     pub(crate) fn try_push(&mut self, entry: Entry) -> bool {
-        if self.len() == self.capacity() {
+        if self.is_full() {
             return false;
         }
         // SAFETY: the place is inside of the buffer and not in use.

@@ -396,7 +396,11 @@ impl Owned<'_> {
                     ran += 1;
                     result = self.run_in_context(thread, function, entry);
                 }
-                None => result = self.run_queued(thread, entry.arg.cast_const().cast(), &mut ran),
+                None => {
+                    let (done, called) = self.run_queued(thread, entry.arg.cast_const().cast());
+                    result = done;
+                    ran += usize::from(called);
+                }
             }
             if result.is_err() {
                 break;
@@ -445,16 +449,15 @@ impl Owned<'_> {
         told
     }
 
-    /// Runs a handle that was taken from the ready queue.
+    /// Runs a handle that was taken from the ready queue, and tells whether its callback was called.
     #[inline]
-    fn run_queued(&self, thread: &Thread, handle: *const Handle, ran: &mut usize) -> Result<()> {
+    fn run_queued(&self, thread: &Thread, handle: *const Handle) -> (Result<()>, bool) {
         // SAFETY: it was kept by being in the queue, and only this thread could free it.
         let cell = unsafe { &*handle };
-        let mut result = Ok(());
         // What is not marked was withdrawn; it may have been cancelled or paused since the poll.
-        let run = cell.has(QUEUED) && !cell.has(CANCELLED | PAUSED | DONE);
-        if run {
-            *ran += 1;
+        let call = cell.has(QUEUED) && !cell.has(CANCELLED | PAUSED | DONE);
+        let mut result = Ok(());
+        if call {
             cell.change(QUEUED | IN_RING, RUNNING);
             result = self.call_handle(thread, cell);
         } else {
@@ -468,7 +471,7 @@ impl Owned<'_> {
                 Handle::settle(handle);
             }
         }
-        result
+        (result, call)
     }
 
     /// Calls the callback of a handle that is marked as running in its context, and does what follows from how it went.
@@ -476,6 +479,34 @@ impl Owned<'_> {
     #[inline]
     fn call_handle(&self, thread: &Thread, handle: &Handle) -> Result<()> {
         let Some(function) = handle.function.get() else { return Ok(()) };
+        let at = handle.context.as_ptr();
+        let mut told = Ok(());
+        if handle.context.get().is_none() && !self.with(|state| state.elaborate) {
+            let outside = thread.slot.replace(at);
+            // SAFETY: the host gave both to be called together.
+            guarded(|| unsafe { function(handle.arg.get()) });
+            if thread.attention.get() != 0 {
+                // SAFETY: the word stays in the cell, which is kept by running.
+                unsafe { context::leave(thread, at) };
+                thread.slot.set(outside);
+                told = exception::attend(self, handle);
+            }
+            thread.slot.set(outside);
+        } else {
+            told = self.call_elaborately(thread, handle, function);
+        }
+        if handle.has(CANCELLED | PERIODIC) {
+            told = told.and(self.go_on(handle));
+        } else if handle.has(ONE_SHOT) {
+            handle.set(DONE);
+            handle.release_arg();
+        }
+        handle.clear(RUNNING);
+        told
+    }
+
+    /// Calls a callback that has a context, or in debug mode.
+    fn call_elaborately(&self, thread: &Thread, handle: &Handle, function: callback::CallFn) -> Result<()> {
         let started = self.event_loop().debug().then(super::clock::monotonic);
         // SAFETY: the word stays in the cell, which is kept by running.
         let entered = unsafe { Frame::enter(thread, handle.context.as_ptr()) }.map(|frame| {
@@ -493,16 +524,17 @@ impl Owned<'_> {
         if let Some(started) = started {
             self.report_slow(handle, super::clock::monotonic() - started);
         }
+        told
+    }
+
+    /// What follows for a handle that was cancelled by its callback, or that has an interval.
+    #[cold]
+    fn go_on(&self, handle: &Handle) -> Result<()> {
         if handle.has(CANCELLED) {
             handle.release_arg();
-        } else if handle.has(ONE_SHOT) {
-            handle.set(DONE);
-            handle.release_arg();
-        } else if handle.has(PERIODIC) && !handle.has(STARTED) {
-            told = told.and(self.next_tick(handle));
+            return Ok(());
         }
-        handle.clear(RUNNING);
-        told
+        if handle.has(STARTED) { Ok(()) } else { self.next_tick(handle) }
     }
 
     #[cold]

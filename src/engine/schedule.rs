@@ -34,16 +34,34 @@ impl EventLoop {
     /// `call_soon` when nothing but four words need to be stored; false when it is not so simple, and nothing was done.
     #[inline]
     pub(crate) fn call_soon_fast(&self, function: CallFn, arg: *mut c_void, free: Option<CallFn>) -> bool {
+        self.is_owned_here()
+            && Owned::running(self).with(|state| {
+                !state.has_more_to_do()
+                    && state.ready.try_push(Entry { function: Some(function), arg, free, context: Word::NONE })
+            })
+    }
+
+    /// `call_soon` with a handle when it is as simple; NULL when it is not, and nothing was done.
+    #[inline]
+    pub(crate) fn call_soon_handle_fast(
+        &self,
+        function: CallFn,
+        arg: *mut c_void,
+        free: Option<CallFn>,
+    ) -> *const Handle {
         if !self.is_owned_here() {
-            return false;
+            return std::ptr::null();
         }
         Owned::running(self).with(|state| {
-            // SAFETY: the owner's thread state is this thread's, and its context slot is valid.
-            let current = unsafe { *(*state.thread).context_slot() };
-            if state.elaborate || !current.is_none() {
-                return false;
+            if state.has_more_to_do() || state.ready.is_full() {
+                return std::ptr::null();
             }
-            state.ready.try_push(Entry { function: Some(function), arg, free, context: Word::NONE })
+            let Some(cell) = state.cells.take_free() else { return std::ptr::null() };
+            state.live_cells += 1;
+            // SAFETY: a fresh cell is nobody else's.
+            unsafe { (*cell).fill(function, arg, free, Word::NONE, ONE_SHOT | QUEUED | IN_RING, 1, 0) };
+            state.ready.try_push(Entry::of(cell));
+            cell
         })
     }
 
@@ -59,7 +77,7 @@ impl EventLoop {
         let cell = self.shared_cells.lock().take()?;
         self.memory.fetch_add(1, Ordering::Relaxed);
         // SAFETY: a fresh cell is nobody else's.
-        fill(unsafe { &*cell }, function, callback, context, flags, refs, 0);
+        unsafe { (*cell).take_over(function, callback, context, flags, refs, 0) };
         self.trace(cell);
         Ok(cell)
     }
@@ -74,14 +92,13 @@ impl EventLoop {
     }
 }
 
-#[inline]
-fn fill(cell: &Handle, function: CallFn, callback: Callback, context: Captured, flags: u16, refs: u32, number: i64) {
-    let (arg, free) = callback.arg.into_raw();
-    cell.function.set(Some(function));
-    cell.arg.set(arg);
-    cell.free.set(free);
-    cell.context.set(context.into_word());
-    cell.init(refs, flags, number);
+impl Handle {
+    /// Makes a fresh cell a handle that has taken its callback over.
+    #[inline]
+    fn take_over(&self, function: CallFn, callback: Callback, context: Captured, flags: u16, refs: u32, number: i64) {
+        let (arg, free) = callback.arg.into_raw();
+        self.fill(function, arg, free, context.into_word(), flags, refs, number);
+    }
 }
 
 impl Owned<'_> {
@@ -111,7 +128,7 @@ impl Owned<'_> {
             Ok(cell)
         })?;
         // SAFETY: a fresh cell is nobody else's.
-        fill(unsafe { &*cell }, function, callback, context, flags, u32::from(wanted), number);
+        unsafe { (*cell).take_over(function, callback, context, flags, u32::from(wanted), number) };
         self.event_loop().trace(cell);
         Ok(cell)
     }
@@ -318,6 +335,13 @@ impl Owned<'_> {
 }
 
 impl State {
+    /// Whether scheduling has more to do than to store words: debug mode, hooks, or a context to capture.
+    #[inline]
+    fn has_more_to_do(&self) -> bool {
+        // SAFETY: the owner's thread state is this thread's, and its context slot is valid.
+        self.elaborate || !unsafe { *(*self.thread).context_slot() }.is_none()
+    }
+
     /// Puts a handle into the ready queue; an entry that was withdrawn is still there, and serves again.
     #[inline]
     pub(crate) fn enqueue(&mut self, handle: &Handle) -> Result<()> {
@@ -339,6 +363,23 @@ fn check_usable(handle: &Handle) -> Result<()> {
         return Err(Error::DONE);
     }
     Ok(())
+}
+
+/// [`cancel`] of a started timer whose arg needs no releasing; false: nothing was done.
+#[inline]
+pub(crate) fn cancel_timer_fast(timer: &Handle) -> bool {
+    // SAFETY: a handle keeps its loop's memory.
+    let event_loop = unsafe { &*timer.event_loop() };
+    if !event_loop.is_owned_here()
+        || !timer.has(STARTED)
+        || timer.has(CANCELLED | RUNNING)
+        || timer.free.get().is_some()
+    {
+        return false;
+    }
+    timer.change(STARTED | QUEUED, CANCELLED);
+    Owned::running(event_loop).with(|state| state.timers.stop(&state.cells, timer));
+    true
 }
 
 /// `Handle.cancel`, on an open or a closed loop.

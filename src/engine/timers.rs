@@ -10,7 +10,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::arena::{Arena, Page};
+use super::arena::{Arena, Page, prefetch};
 use super::handle::Handle;
 use super::wheel::{Advance, Wheel};
 use crate::error::{Error, Result};
@@ -63,12 +63,14 @@ pub(crate) struct Timers {
     turn: Vec<Key>,
     wheel: Option<Box<Wheel>>,
     stale: usize,
+    /// With more stale keys than this, it is time to see whether they are too many.
+    patience: usize,
     next_order: u32,
 }
 
 impl Timers {
     pub(crate) const fn new() -> Self {
-        Timers { heap: Vec::new(), turn: Vec::new(), wheel: None, stale: 0, next_order: 1 }
+        Timers { heap: Vec::new(), turn: Vec::new(), wheel: None, stale: 0, patience: 64, next_order: 1 }
     }
 
     fn keys(&self) -> usize {
@@ -100,10 +102,18 @@ impl Timers {
     pub(crate) fn stop(&mut self, cells: &Arena, cell: &Handle) {
         cell.key.set(0);
         self.stale += 1;
-        // Looking through all keys is dear: they are mostly stale when it is done.
-        if self.stale > 64 && self.stale > self.keys() / 4 * 3 {
+        if self.stale > self.patience {
+            self.consider_sweep(cells);
+        }
+    }
+
+    /// Looking through all keys is dear: they are mostly stale when it is done.
+    #[cold]
+    fn consider_sweep(&mut self, cells: &Arena) {
+        if self.stale > self.keys() / 4 * 3 {
             self.sweep(cells);
         }
+        self.patience = (self.keys() / 4 * 3).max(64);
     }
 
     /// Moves a started timer. A deadline that is not earlier is only noted.
@@ -295,19 +305,6 @@ fn current(cells: &Arena, key: Key) -> Option<Key> {
     // SAFETY: cells stay in place as long as the loop's memory; a freed one has another key.
     let cell = unsafe { &*cells.at(key.slot()) };
     (cell.key.get() == key.order()).then(|| Key::new(cell.when(), cell.order.get(), key.slot()))
-}
-
-/// Asks for a cell to be brought near.
-#[inline]
-fn prefetch(cell: *const Handle) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, for any address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(cell.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = cell;
 }
 
 /// Adds a key to a 4-ary heap.

@@ -389,7 +389,7 @@ pub unsafe extern "C-unwind" fn evl_loop_call_soon(
 ) -> c_int {
     // SAFETY: pointers are live objects or NULL, as documented.
     unsafe {
-        if out.is_null() && context.is_null() && own::call_soon_fast(event_loop, callback, arg, arg_free) {
+        if context.is_null() && own::call_soon_fast(event_loop, callback, arg, arg_free, out) {
             return 0;
         }
         call_soon(event_loop, Callback::new(callback, arg, arg_free), context, out)

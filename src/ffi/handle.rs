@@ -166,7 +166,10 @@ pub unsafe extern "C-unwind" fn evl_handle_ref(handle: *mut evl_handle) -> *mut 
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_handle_unref(handle: *mut evl_handle) {
     // SAFETY: the caller owns a reference and gives it up, or passes NULL.
-    release(|| unsafe { Handle::release_ptr(handle) });
+    if !unsafe { Handle::release_fast(handle) } {
+        // SAFETY: as above.
+        release(|| unsafe { Handle::release_ptr(handle) });
+    }
 }
 
 /// Makes a weak reference to the handle: it does not keep it alive (weakref.ref(handle)).

@@ -287,15 +287,25 @@ pub(crate) unsafe fn register_threadsafe(
 /// evl_loop_call_soon when it takes no more than storing four words; false: nothing was done.
 ///
 /// # Safety
-/// `event_loop` is NULL or a live loop.
+/// `event_loop` is NULL or a live loop; `out` is NULL or writable.
 #[inline]
 pub(crate) unsafe fn call_soon_fast(
     event_loop: *mut EventLoop,
     callback: evl_callback,
     arg: *mut c_void,
     arg_free: evl_free_fn,
+    out: *mut *mut Handle,
 ) -> bool {
     // SAFETY: by this function's contract.
-    let Some(event_loop) = (unsafe { event_loop.as_ref() }) else { return false };
-    callback.is_some_and(|function| event_loop.call_soon_fast(function, arg, arg_free))
+    let (Some(event_loop), Some(function)) = (unsafe { event_loop.as_ref() }, callback) else { return false };
+    if out.is_null() {
+        return event_loop.call_soon_fast(function, arg, arg_free);
+    }
+    let handle = event_loop.call_soon_handle_fast(function, arg, arg_free);
+    if handle.is_null() {
+        return false;
+    }
+    // SAFETY: by this function's contract.
+    unsafe { out.write(handle.cast_mut()) };
+    true
 }

@@ -69,7 +69,12 @@ pub unsafe extern "C-unwind" fn evl_timer_reschedule(timer: *mut evl_timer, when
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_timer_cancel(timer: *mut evl_timer) -> c_int {
     // SAFETY: a live timer or NULL, as documented.
-    unsafe { own::with_handle(timer.cast(), |timer| schedule::cancel(timer).map(|()| 0)) }
+    unsafe {
+        if timer.cast::<Handle>().as_ref().is_some_and(schedule::cancel_timer_fast) {
+            return 0;
+        }
+        own::with_handle(timer.cast(), |timer| schedule::cancel(timer).map(|()| 0))
+    }
 }
 
 /// Whether the timer was cancelled: 1 or 0. NULL gives 0. Any thread.
@@ -108,7 +113,10 @@ pub unsafe extern "C-unwind" fn evl_timer_ref(timer: *mut evl_timer) -> *mut evl
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_timer_unref(timer: *mut evl_timer) {
     // SAFETY: the caller owns a reference and gives it up, or passes NULL.
-    release(|| unsafe { Handle::release_ptr(timer.cast()) });
+    if !unsafe { Handle::release_fast(timer.cast()) } {
+        // SAFETY: as above.
+        release(|| unsafe { Handle::release_ptr(timer.cast()) });
+    }
 }
 
 /// For bindings: whether the timer is started and has not fired: 1 or 0. asyncio.TimerHandle._scheduled. NULL
