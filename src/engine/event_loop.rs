@@ -429,8 +429,12 @@ impl<'a> Owned<'a> {
             return;
         };
         let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        // A raise in there belongs to no callback.
+        let thread = thread::current();
+        let inside = thread.in_callback.replace(false);
         // SAFETY: the host gave both together; the text is valid during the call.
         guarded(|| unsafe { log(level, text.as_ptr(), pointer_of(arg.as_ref())) });
+        thread.in_callback.set(inside);
     }
 
     /// The descriptor a host may wait on.

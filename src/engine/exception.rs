@@ -103,10 +103,11 @@ impl Aside {
         }
     }
 
-    /// Puts back what was there, after what came meanwhile was dealt with. Having forked is not undone.
+    /// Puts back what was there, after what came meanwhile was dealt with. Having forked, or set a variable, is not undone.
     pub(crate) fn end(self) {
         let thread = thread::current();
-        thread.attention.set(self.attention | thread.attention.get() & thread::FORKED);
+        let kept = thread.attention.get() & (thread::FORKED | thread::CONTEXT);
+        thread.attention.set(self.attention | kept);
         // SAFETY: as above.
         unsafe { *thread.raised.get() = self.raised };
         thread.in_callback.set(self.in_callback);
@@ -145,16 +146,15 @@ pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
     unsafe { (handler.deliver)(handler.function, lp.pointer(), report, handler.arg.pointer()) };
     drop(handler);
     let thread = thread::current();
-    let attention = thread.attention.replace(0);
+    let attention = thread.attention.get();
+    thread.attention.set(attention & (thread::FORKED | thread::CONTEXT));
     // SAFETY: only this thread touches it, and no reference to it is held.
     let failure = unsafe { (*thread.raised.get()).take() };
     let exit_code = thread.exit_code.get();
+    aside.end();
     if attention & thread::FORKED != 0 {
-        thread.attention.set(thread::FORKED);
-        aside.end();
         return Err(Error::FORKED);
     }
-    aside.end();
     if attention & thread::EXIT != 0 {
         lp.set_exit_code(exit_code);
         return Err(Error::EXIT);

@@ -163,5 +163,9 @@ pub(crate) fn post(
 pub(crate) fn post_internal(event_loop: &EventLoop, function: super::callback::CallFn) -> Result<()> {
     event_loop.check_open()?;
     let arg = std::ptr::from_ref(event_loop).cast_mut().cast();
-    event_loop.inbox.push(Entry { function: Some(function), arg, free: None, context: super::context::Word::NONE })
+    let entry = Entry { function: Some(function), arg, free: None, context: super::context::Word::NONE };
+    if event_loop.is_owned_here() {
+        return event_loop.enter()?.with(|state| state.ready.push(entry));
+    }
+    event_loop.inbox.push(entry)
 }

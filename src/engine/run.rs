@@ -304,7 +304,10 @@ impl Owned<'_> {
         }
         let left = timeout.min(self.time_left());
         if left == 0 {
-            return if self.event_loop().clock.is_manual() { Ok(()) } else { self.poll(0) };
+            if !self.event_loop().clock.is_manual() {
+                self.poll(0)?;
+            }
+            return Ok(());
         }
         let (before, after, held) = self.with(|state| (state.before_wait, state.after_wait, state.wait_arg.clone()));
         let arg = pointer_of(held.as_ref());
@@ -319,10 +322,7 @@ impl Owned<'_> {
                 if busy { 0 } else { timeout.min(self.time_left()) }
             }
         };
-        let inbox = &self.event_loop().inbox;
-        let quiet = inbox.fall_asleep() && !self.with(|state| state.signals.have_arrived());
-        let polled = self.poll(if quiet { left } else { 0 });
-        inbox.wake_up();
+        let polled = self.sleep(left);
         if let Some(after) = after {
             // SAFETY: as above.
             unsafe { callback::call(after, arg) };
@@ -332,16 +332,35 @@ impl Owned<'_> {
         self.take_signals()
     }
 
-    /// Asks the poller, waiting at most `timeout`, and makes the watchers of what is ready ready.
-    fn poll(&self, timeout: i64) -> Result<()> {
+    /// Polls, waiting at most `limit` nanoseconds of real time. A signal that is none of ours does not end the wait.
+    fn sleep(&self, limit: i64) -> Result<()> {
+        let inbox = &self.event_loop().inbox;
+        let end = if limit == FOREVER { FOREVER } else { super::clock::monotonic().saturating_add(limit) };
+        let mut left = limit;
+        let result = loop {
+            let quiet = inbox.fall_asleep() && !self.with(|state| state.signals.have_arrived());
+            match self.poll(if quiet { left } else { 0 }) {
+                Ok(false) if quiet && left > 0 => {
+                    left = if end == FOREVER { FOREVER } else { (end - super::clock::monotonic()).max(0) };
+                }
+                result => break result.map(|_| ()),
+            }
+        };
+        inbox.wake_up();
+        result
+    }
+
+    /// Asks the poller, waiting at most `timeout`, and makes the watchers of what is ready ready. False when the wait was
+    /// interrupted.
+    fn poll(&self, timeout: i64) -> Result<bool> {
         self.flush_watch()?;
         let idle = self.with(|state| state.watch.is_idle() && !state.embedded);
         if timeout == 0 && idle {
-            return Ok(());
+            return Ok(true);
         }
         // Told what the host's failing handlers may have scheduled meanwhile.
         let timeout = if self.with(|state| state.ready.len() > 0) { 0 } else { timeout };
-        self.with(|state| {
+        let whole = self.with(|state| {
             state.counters.polls += 1;
             state.unpolled = 0;
             let Some(mut poller) = state.poller.take() else { return Err(Error::CLOSED) };
@@ -353,13 +372,13 @@ impl Owned<'_> {
             });
             state.poller = Some(poller);
             state.now_is_known = false;
-            polled.and(delivered)
+            delivered.and(polled)
         })?;
         if !self.with(|state| state.watch.is_idle()) {
             let now = self.now();
             self.with(|state| state.polled_at = now);
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Runs what is ready now.

@@ -101,6 +101,11 @@ impl Timers {
     #[inline]
     pub(crate) fn stop(&mut self, cells: &Arena, cell: &Handle) {
         cell.key.set(0);
+        self.note_stale(cells);
+    }
+
+    #[inline]
+    fn note_stale(&mut self, cells: &Arena) {
         self.stale += 1;
         if self.stale > self.patience {
             self.consider_sweep(cells);
@@ -122,8 +127,11 @@ impl Timers {
         let order = self.take_order(cells);
         if deadline < cell.when() {
             self.place(Key::new(deadline, order, Page::slot_of(cell)))?;
-            self.stop(cells, cell);
             cell.key.set(order);
+            cell.order.set(order);
+            cell.deadline.store(deadline, Ordering::Relaxed);
+            self.note_stale(cells);
+            return Ok(());
         }
         cell.order.set(order);
         cell.deadline.store(deadline, Ordering::Relaxed);
@@ -187,9 +195,11 @@ impl Timers {
     /// There are many: moves them to a wheel that begins with the first. A wheel that begins too late is replaced.
     #[cold]
     fn spill(&mut self) -> Result<()> {
-        let mut wheel = Box::new(Wheel::new(self.heap[0].deadline()));
+        let first = self.turn.last().map_or(self.heap[0], |&turn| turn.min(self.heap[0]));
+        let mut wheel = Box::new(Wheel::new(first.deadline()));
         let far = self.wheel.iter().flat_map(|wheel| wheel.iter());
-        self.heap.iter().chain(far).try_for_each(|&key| wheel.insert(key))?;
+        self.heap.iter().chain(&self.turn).chain(far).try_for_each(|&key| wheel.insert(key))?;
+        self.turn.clear();
         self.heap.clear();
         self.heap.shrink_to(FEW * 2);
         self.wheel = Some(wheel);

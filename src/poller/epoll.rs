@@ -65,12 +65,12 @@ impl Poller {
     }
 
     /// Waits for events, at most `timeout` nanoseconds (negative: for ever), and hands each to `found`.
-    /// Being interrupted by a signal counts as no event.
-    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<()> {
+    /// False when a signal of somebody else has ended the wait.
+    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<bool> {
         let mut events = [const { libc::epoll_event { events: 0, u64: 0 } }; BATCH];
         let count = match self.wait_raw(&mut events, timeout) {
             Ok(count) => count,
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => 0,
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         for event in &events[..count] {
@@ -86,7 +86,7 @@ impl Poller {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn wait_raw(&self, events: &mut [libc::epoll_event; BATCH], timeout: i64) -> io::Result<usize> {

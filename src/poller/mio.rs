@@ -74,10 +74,10 @@ impl Poller {
         self.by_token.insert(token as usize, fd);
     }
 
-    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<()> {
+    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<bool> {
         let limit = u64::try_from(timeout).ok().map(Duration::from_nanos);
         match self.poll.poll(&mut self.events, limit) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             result => result?,
         }
         for event in &self.events {
@@ -97,7 +97,7 @@ impl Poller {
                 found(Event { token, ready: read | write });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Not to be had by this poller.
