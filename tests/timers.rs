@@ -129,3 +129,11 @@ fn many_timers_far_apart_fire_in_order() {
 fn many_timers_near_each_other_fire_in_order() {
     (1..=4).for_each(|seed| run(seed, 40_000, 5_000, 1_000_000));
 }
+
+/// As the wheel turns, deadlines come down its levels while others are set right behind its horizon.
+#[test]
+fn many_timers_across_the_levels_fire_in_order() {
+    (1..=4).for_each(|seed| run(seed, 40_000, 3_000, 1 << 20));
+    (5..=8).for_each(|seed| run(seed, 40_000, 3_000, 1 << 25));
+    (9..=12).for_each(|seed| run(seed, 40_000, 3_000, 1 << 30));
+}

@@ -45,7 +45,6 @@ unsafe extern "C" fn prepare() {
     for (_, known) in loops.iter() {
         // SAFETY: a loop leaves the list, under this lock, before its memory goes.
         let event_loop = unsafe { &*known.0 };
-        event_loop.inbox.lock_for_fork();
         std::mem::forget(event_loop.shared_cells.lock());
         std::mem::forget(event_loop.extras.lock());
     }
@@ -63,7 +62,6 @@ unsafe fn unlock() {
             let event_loop = &*known.0;
             event_loop.extras.force_unlock();
             event_loop.shared_cells.force_unlock();
-            event_loop.inbox.unlock_after_fork();
         }
         LOOPS.force_unlock();
         signals::unlock_after_fork();
@@ -82,6 +80,7 @@ unsafe extern "C" fn in_child() {
     for (_, known) in unsafe { &*LOOPS.data_ptr() } {
         // SAFETY: as in `prepare`.
         let event_loop = unsafe { &*known.0 };
+        event_loop.inbox.forget_wakers();
         let owner = event_loop.owner.load(Ordering::Relaxed);
         if owner != CLOSED && owner != FORKED {
             event_loop.forked_owner.store(owner, Ordering::Relaxed);

@@ -95,6 +95,7 @@ impl EventLoop {
     /// Takes everything out of the loop, marks it closed, and then releases what it had.
     fn abandon(&self, lp: &Owned) {
         super::signals::release_all(lp);
+        self.inbox.set_waker(-1);
         let (ready, hooks, log, exception) = lp.with(|state| {
             state.thread = thread::current();
             state.stopping = false;
@@ -121,17 +122,7 @@ impl EventLoop {
         let posted = self.inbox.close();
         // From here on the host's code may run: the loop answers EVL_ECLOSED.
         for entry in ready.iter().chain(posted) {
-            match entry.handle() {
-                None => release_entry(&entry),
-                // SAFETY: the entry is a reference to a handle that another thread made; others are among `live`.
-                Some(handle) => unsafe {
-                    if (*handle).has(COUNTED) {
-                        (*handle).clear(QUEUED);
-                        (*handle).release_arg();
-                        Handle::release_ptr(handle);
-                    }
-                },
-            }
+            release_posted(&entry);
         }
         for handle in live {
             // SAFETY: the reference taken above.
@@ -144,10 +135,21 @@ impl EventLoop {
     }
 }
 
-/// Releases a callback without a handle that will not run.
-pub(crate) fn release_entry(entry: &Entry) {
-    super::callback::release(entry.arg, entry.free);
-    entry.context.release();
+/// Releases an entry of a closed loop. Handles of the loop's own are released with all that live.
+pub(crate) fn release_posted(entry: &Entry) {
+    let Some(handle) = entry.handle() else {
+        super::callback::release(entry.arg, entry.free);
+        entry.context.release();
+        return;
+    };
+    // SAFETY: the entry of a handle that another thread made is a reference.
+    unsafe {
+        if (*handle).has(COUNTED) {
+            (*handle).clear(QUEUED);
+            (*handle).release_arg();
+            Handle::release_ptr(handle);
+        }
+    }
 }
 
 /// Ends a loop's life.

@@ -8,6 +8,7 @@
 //! 4. runs exactly the callbacks that are ready now: what they schedule is for the next iteration.
 
 use std::ffi::c_int;
+use std::ptr;
 
 use super::callback::{self, guarded};
 use super::context::{self, Frame, Word};
@@ -16,6 +17,7 @@ use super::exception::{self, Aside, Report};
 use super::handle::{
     CANCELLED, COUNTED, DONE, HOOK, Handle, IN_RING, ONE_SHOT, PAUSED, PERIODIC, QUEUED, REGISTERED, RUNNING, STARTED,
 };
+use super::inbox::Inbox;
 use super::ready::Entry;
 use super::thread::{self, Thread};
 use super::{debug, lifetime, watch};
@@ -97,16 +99,16 @@ impl EventLoop {
         if !thread.runs.get() || frame < thread.run_frame.get() {
             return Ok(());
         }
-        let left = thread.running.replace(std::ptr::null());
+        let left = thread.running.replace(ptr::null());
         thread.runs.set(false);
         thread.in_callback.set(false);
-        thread.slot.set(std::ptr::null_mut());
+        thread.slot.set(ptr::null_mut());
         // SAFETY: the run function that was left held a reference, which nobody has given back.
         let left = unsafe { &*left };
         left.running.store(false, Ordering::Relaxed);
         left.owner.store(POISONED, Ordering::Release);
         eprintln!("evl: a callback was left by longjmp; its loop can only be closed");
-        if std::ptr::eq(left, self) { Err(Error::PANIC) } else { Ok(()) }
+        if ptr::eq(left, self) { Err(Error::PANIC) } else { Ok(()) }
     }
 }
 
@@ -114,7 +116,7 @@ impl EventLoop {
 #[inline(never)]
 fn stack_pointer() -> usize {
     let marker = 0u8;
-    std::ptr::from_ref(std::hint::black_box(&marker)) as usize
+    ptr::from_ref(std::hint::black_box(&marker)) as usize
 }
 
 fn count(ran: usize) -> c_int {
@@ -166,7 +168,7 @@ impl Drop for Scope<'_> {
             // Forked: there is nothing to give back. `in_child` has told the thread.
             return;
         }
-        self.thread.running.set(std::ptr::null());
+        self.thread.running.set(ptr::null());
         self.thread.runs.set(false);
         event_loop.running.store(false, Ordering::Relaxed);
         // From here on a post wakes the descriptor that a host may be waiting on.
@@ -235,25 +237,27 @@ impl Owned<'_> {
         if inbox.is_empty() {
             return Ok(());
         }
-        let posted = inbox.take();
-        if let Err(error) = self.with(|state| state.ready.reserve(posted.len())) {
-            inbox.put_back(posted);
-            return Err(error);
-        }
-        for entry in posted {
-            if entry
-                .function
-                .is_some_and(|function| std::ptr::fn_addr_eq(function, lifetime::nothing as callback::CallFn))
-            {
+        self.take_all_posts(inbox)
+    }
+
+    fn take_all_posts(&self, inbox: &Inbox) -> Result<()> {
+        let mut posted = inbox.take();
+        loop {
+            let Some(entry) = posted.next() else { return Ok(()) };
+            if entry.function.is_some_and(|function| ptr::fn_addr_eq(function, lifetime::nothing as callback::CallFn)) {
                 callback::release(entry.arg, entry.free);
                 continue;
             }
-            self.with(|state| {
+            let pushed = self.with(|state| {
                 state.counters.posts += 1;
                 state.ready.push(entry)
-            })?;
+            });
+            if let Err(error) = pushed {
+                // No memory: what was taken cannot be put back, and is released unrun.
+                lifetime::release_posted(&entry);
+                return Err(error);
+            }
         }
-        Ok(())
     }
 
     /// Moves the timers that are due to the ready queue.
@@ -440,7 +444,7 @@ impl Owned<'_> {
             unsafe { std::mem::replace(&mut *word, Word::NONE) }.release();
         }
         if attention & !thread::CONTEXT != 0 {
-            told = exception::attend(self, std::ptr::null());
+            told = exception::attend(self, ptr::null());
         }
         callback::release(entry.arg, entry.free);
         told
@@ -457,10 +461,10 @@ impl Owned<'_> {
         });
         let mut told = Ok(());
         if thread.attention.get() != 0 {
-            told = exception::attend(self, std::ptr::null());
+            told = exception::attend(self, ptr::null());
         }
         if let Err(error) = entered {
-            let report = Report::new(error, "The context of a callback is in use", std::ptr::null());
+            let report = Report::new(error, "The context of a callback is in use", ptr::null());
             told = exception::call_handler(self, &report);
         }
         callback::release(entry.arg, entry.free);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::context::Word;
 use super::event_loop::{EventLoop, LoopRef};
 use super::exception::Raised;
+use super::inbox::Sender;
 use crate::policy::Policy;
 
 /// The callback called `evl_raise`.
@@ -43,6 +44,8 @@ pub struct Thread {
     pub(crate) raised: UnsafeCell<Option<Box<Raised>>>,
     /// The exit code, with EXIT.
     pub(crate) exit_code: Cell<i32>,
+    /// Nodes for posts to loops.
+    pub(crate) sender: UnsafeCell<Sender>,
     detail: UnsafeCell<[u8; DETAIL_SIZE]>,
     detail_length: Cell<usize>,
     detail_is_new: Cell<bool>,
@@ -62,6 +65,7 @@ thread_local! {
             attention: Cell::new(0),
             raised: UnsafeCell::new(None),
             exit_code: Cell::new(0),
+            sender: UnsafeCell::new(Sender::new()),
             detail: UnsafeCell::new([0; DETAIL_SIZE]),
             detail_length: Cell::new(0),
             detail_is_new: Cell::new(false),
@@ -114,6 +118,8 @@ impl Drop for AtExit {
             // SAFETY: `evl_set_running_loop` left a reference here.
             drop(unsafe { LoopRef::from_raw(running.cast_mut()) });
         }
+        // SAFETY: only this thread touches its sender, and no post is under way.
+        unsafe { (*thread.sender.get()).release() };
         // SAFETY: this thread alone touches its base word, and no context call is under way.
         unsafe { std::mem::replace(&mut *thread.base.get(), Word::NONE).release() };
     }

@@ -30,6 +30,10 @@ impl Level {
         Level { slots: [const { Vec::new() }; SLOTS], used: [0; SLOTS / 64] }
     }
 
+    fn is_used(&self, digit: usize) -> bool {
+        self.used[digit / 64] >> (digit % 64) & 1 != 0
+    }
+
     /// The first slot in use, from `digit` on.
     fn first(&self, digit: usize) -> Option<usize> {
         let mut word = digit / 64;
@@ -102,7 +106,10 @@ impl Wheel {
         if self.length == 0 {
             return None;
         }
-        (0..LEVELS).find_map(|level| {
+        // A higher slot that the horizon has just reached comes before what was put below it since.
+        let reached = |&level: &usize| self.levels[level].is_used(digit(self.horizon, level));
+        let levels = (1..LEVELS).rev().filter(reached).chain(0..LEVELS);
+        levels.into_iter().find_map(|level| {
             let digit = self.levels[level].first(digit(self.horizon, level))?;
             let bits = SPAN_BITS + DIGIT_BITS * level as u32;
             let above = self.horizon.checked_shr(bits + DIGIT_BITS).unwrap_or(0);
@@ -139,7 +146,7 @@ impl Wheel {
         }
         let keys = std::mem::take(&mut slots[digit]);
         self.length -= keys.len();
-        self.horizon = start;
+        self.horizon = self.horizon.max(start);
         for (at, &key) in keys.iter().enumerate() {
             if let Err(error) = self.insert(key) {
                 // What was not placed stays where it is, to be tried again.
