@@ -156,8 +156,7 @@ TEST(deadlines_make_the_fd_readable_when_asked) {
     int fd = evl_loop_fd(loop), i;
     for (i = 1; i <= 2; i++) {
         CHECK_CODE(evl_loop_call_later(loop, EVL_MS(2), probe_call, &p, probe_free, NULL, NULL), 0);
-        CHECK_CODE(evl_loop_prepare(loop, &deadline), 0);
-        CHECK_INT(readable(fd, 10000), 1);
+        CHECK(evl_loop_prepare(loop, &deadline) == 1 || readable(fd, 10000));
         CHECK_CODE(evl_loop_time(loop, &now), 0);
         CHECK(now >= deadline);
         CHECK_CODE(evl_loop_run_once(loop, 0), 1);
@@ -248,18 +247,22 @@ static void waits_free(void *arg) {
 TEST(wait_hooks_go_round_real_waits_only) {
     evl_loop *loop = real_loop();
     struct waits w = {0, 0, 0}, other = {0, 0, 0};
+    int64_t delay;
     CHECK_CODE(evl_loop_set_wait_hooks(loop, before_wait, after_wait, &w, waits_free), 0);
     CHECK_CODE(evl_loop_run_once(loop, 0), 0);
     CHECK_CODE(evl_loop_run_until_idle(loop), 0);
     CHECK_CODE(evl_loop_call_soon(loop, nothing, NULL, NULL, NULL, NULL), 0);
     CHECK_CODE(evl_loop_run_once(loop, EVL_FOREVER), 1); /* ready: it does not wait */
     CHECK_INT(w.before, 0);
-    CHECK_CODE(evl_loop_run_once(loop, EVL_MS(1)), 0);
+    for (delay = EVL_MS(1); w.before == 0 && delay < EVL_SECONDS(20); delay *= 10) /* longer than we are kept from running */
+        CHECK_CODE(evl_loop_run_once(loop, delay), 0);
     CHECK(w.before >= 1);
     CHECK_INT(w.before, w.after);
-    CHECK_CODE(evl_loop_call_later(loop, EVL_MS(1), stop_loop, loop, NULL, NULL, NULL), 0);
     w.before = w.after = 0;
-    CHECK_CODE(evl_loop_run_forever(loop), 0);
+    for (delay = EVL_MS(1); w.before == 0 && delay < EVL_SECONDS(20); delay *= 10) {
+        CHECK_CODE(evl_loop_call_later(loop, delay, stop_loop, loop, NULL, NULL, NULL), 0);
+        CHECK_CODE(evl_loop_run_forever(loop), 0);
+    }
     CHECK(w.before >= 1);
     CHECK_INT(w.before, w.after);
     CHECK_INT(w.frees, 0);
