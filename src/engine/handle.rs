@@ -191,8 +191,13 @@ impl Handle {
     /// Whether only its callback is left of it: a one-shot one that the host cannot reach.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        let reached = self.refs.load(Ordering::Acquire) != 0 || self.extra.load(Ordering::Relaxed);
-        !reached && self.has(ONE_SHOT) && !self.has(CANCELLED | IN_RING)
+        self.is_unreachable() && self.has(ONE_SHOT) && !self.has(CANCELLED | IN_RING)
+    }
+
+    /// Whether the host has no reference, and can get none.
+    #[inline]
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.refs.load(Ordering::Acquire) == 0 && !self.extra.load(Ordering::Relaxed)
     }
 
     /// Its callback, which the entry takes over.

@@ -65,6 +65,36 @@ impl EventLoop {
         })
     }
 
+    /// `call_at` when it is as simple; None when it is not, and nothing was done. NULL for a handle that is not wanted.
+    #[inline]
+    pub(crate) fn call_at_fast(
+        &self,
+        when: i64,
+        function: CallFn,
+        arg: *mut c_void,
+        free: Option<CallFn>,
+        wanted: bool,
+    ) -> Option<*const Handle> {
+        if !self.is_owned_here() {
+            return None;
+        }
+        Owned::running(self).with(|state| {
+            if state.has_more_to_do() {
+                return None;
+            }
+            let handle = state.cells.take_free()?;
+            // SAFETY: a fresh cell is nobody else's.
+            let cell = unsafe { &*handle };
+            cell.fill(function, arg, free, Word::NONE, TIMER | ONE_SHOT | STARTED, u32::from(wanted), when);
+            if state.timers.start(&state.cells, cell).is_err() {
+                state.cells.put(handle);
+                return None;
+            }
+            state.live_cells += 1;
+            Some(if wanted { handle } else { std::ptr::null() })
+        })
+    }
+
     /// A handle made by a thread that need not own the loop.
     pub(crate) fn new_shared_handle(
         &self,
@@ -324,6 +354,14 @@ impl Owned<'_> {
 
     /// Cancels a handle that was taken out of the table it was registered in.
     pub(crate) fn retire(&self, handle: *const Handle) {
+        // SAFETY: it was held until now, and this thread owns the loop.
+        let cell = unsafe { &*handle };
+        if cell.is_unreachable() && !cell.has(RUNNING | IN_RING) {
+            cell.change(HELD, CANCELLED);
+            // SAFETY: neither the host nor the loop has it any more.
+            unsafe { Handle::destroy(handle, false) };
+            return;
+        }
         // SAFETY: it was held until now, and this thread owns the loop; the reference keeps it while the host's code runs.
         unsafe {
             (*handle).retain();
@@ -380,6 +418,17 @@ pub(crate) fn cancel_timer_fast(timer: &Handle) -> bool {
     timer.change(STARTED | QUEUED, CANCELLED);
     Owned::running(event_loop).with(|state| state.timers.stop(&state.cells, timer));
     true
+}
+
+/// [`Owned::reschedule_timer`] of a started timer that is not moved to an earlier time; false: nothing was done.
+#[inline]
+pub(crate) fn reschedule_fast(timer: &Handle, when: i64) -> bool {
+    // SAFETY: a handle keeps its loop's memory.
+    let event_loop = unsafe { &*timer.event_loop() };
+    event_loop.is_owned_here()
+        && timer.has(STARTED)
+        && !timer.has(CANCELLED | RUNNING)
+        && Owned::running(event_loop).with(|state| state.timers.postpone(timer, when))
 }
 
 /// `Handle.cancel`, on an open or a closed loop.

@@ -121,9 +121,24 @@ impl Timers {
         self.patience = (self.keys() / 4 * 3).max(64);
     }
 
+    /// [`Timers::restart`] when it is no more than noting a deadline; false: nothing was done.
+    #[inline]
+    pub(crate) fn postpone(&mut self, cell: &Handle, deadline: i64) -> bool {
+        if deadline < cell.when() || self.next_order == u32::MAX {
+            return false;
+        }
+        cell.order.set(self.next_order);
+        self.next_order += 1;
+        cell.deadline.store(deadline, Ordering::Relaxed);
+        true
+    }
+
     /// Moves a started timer. A deadline that is not earlier is only noted.
     #[inline]
     pub(crate) fn restart(&mut self, cells: &Arena, cell: &Handle, deadline: i64) -> Result<()> {
+        if self.postpone(cell, deadline) {
+            return Ok(());
+        }
         let order = self.take_order(cells);
         if deadline < cell.when() {
             self.place(Key::new(deadline, order, Page::slot_of(cell)))?;

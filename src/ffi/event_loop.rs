@@ -480,6 +480,9 @@ pub unsafe extern "C-unwind" fn evl_loop_call_at(
 ) -> c_int {
     // SAFETY: pointers are live objects or NULL, as documented.
     unsafe {
+        if context.is_null() && own::call_at_fast(event_loop, when_ns, callback, arg, arg_free, out) {
+            return 0;
+        }
         own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
             own::hand_out(out.cast(), lp.call_at(when_ns, cb, context, !out.is_null())?);
             Ok(0)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::context::evl_context;
 use super::guard::{answer, guard};
 use super::handle::{evl_callback, evl_free_fn};
+use super::timer::evl_timer;
 use crate::engine::callback::Callback;
 use crate::engine::context::Captured;
 use crate::engine::event_loop::{EventLoop, Owned};
@@ -307,5 +308,26 @@ pub(crate) unsafe fn call_soon_fast(
     }
     // SAFETY: by this function's contract.
     unsafe { out.write(handle.cast_mut()) };
+    true
+}
+
+/// evl_loop_call_at when it is as simple; false: nothing was done.
+///
+/// # Safety
+/// As [`call_soon_fast`].
+#[inline]
+pub(crate) unsafe fn call_at_fast(
+    event_loop: *mut EventLoop,
+    when: i64,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    out: *mut *mut evl_timer,
+) -> bool {
+    // SAFETY: by this function's contract.
+    let (Some(event_loop), Some(function)) = (unsafe { event_loop.as_ref() }, callback) else { return false };
+    let Some(timer) = event_loop.call_at_fast(when, function, arg, arg_free, !out.is_null()) else { return false };
+    // SAFETY: by this function's contract.
+    unsafe { hand_out(out.cast(), timer) };
     true
 }

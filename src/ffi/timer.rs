@@ -61,7 +61,12 @@ pub unsafe extern "C-unwind" fn evl_timer_schedule(timer: *mut evl_timer) -> c_i
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_timer_reschedule(timer: *mut evl_timer, when_ns: i64) -> c_int {
     // SAFETY: a live timer or NULL, as documented.
-    unsafe { own::on_handle(timer.cast(), |lp, timer| lp.reschedule_timer(timer, when_ns).map(|()| 0)) }
+    unsafe {
+        if timer.cast::<Handle>().as_ref().is_some_and(|timer| schedule::reschedule_fast(timer, when_ns)) {
+            return 0;
+        }
+        own::on_handle(timer.cast(), |lp, timer| lp.reschedule_timer(timer, when_ns).map(|()| 0))
+    }
 }
 
 /// Cancels the timer and tells its loop, which forgets it: asyncio.events.TimerHandle.cancel. Rules and errors
