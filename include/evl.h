@@ -28,8 +28,8 @@
  *   was given it fails. It never runs while that callback is on the stack.
  * Failures. A callback reports a failure by evl_raise; the loop then calls its exception handler. C++ exceptions and
  *   pthread_exit must not leave a callback (the process aborts and says so), nor may longjmp (undefined).
- * Threads. A loop is used from the thread that runs it; another thread's call answers EVL_EWRONGTHREAD. While it does not run,
- *   any thread may use it, one at a time. Functions marked "Any thread", and those named ..._threadsafe, may be called from
+ * Threads. A loop is used from the thread that runs it; another thread's call answers EVL_EWRONGTHREAD (run and close:
+ *   EVL_ERUNNING). While it does not run, any thread may use it, one at a time; who uses it has a reference. Functions marked "Any thread", and those named ..._threadsafe, may be called from
  *   anywhere. Callbacks run on the loop's thread, inside of a run function.
  * Time is int64_t nanoseconds of the loop's clock, which is monotonic. EVL_FOREVER means no limit.
  * Sized structs begin with their size; fill them by their _init function, or zero them and set size.
@@ -41,7 +41,7 @@
 
 /* No limit of time. */
 #define EVL_FOREVER INT64_MAX
-/* Milliseconds and seconds as nanoseconds, in 64 bits. */
+/* Milliseconds and seconds as nanoseconds, in 64 bits. x is an integer: a fraction is cut off first. */
 #define EVL_MS(x) ((int64_t)(x) * INT64_C(1000000))
 #define EVL_SECONDS(x) ((int64_t)(x) * INT64_C(1000000000))
 
@@ -112,7 +112,9 @@ typedef enum evl_loop_flag {
     // Start in debug mode, as evl_loop_set_debug does. The environment variable EVL_DEBUG=1 does it for every
     // loop.
     EVL_LOOP_DEBUG = 1,
-    // The clock stands still unless evl_loop_advance moves it: for testing programs with timers.
+    // The clock stands still unless evl_loop_advance moves it: for testing programs with timers. A wait is
+    // real then: a timer that is not due never ends it, and evl_loop_run_once's timeout is of real time. A
+    // test advances and calls evl_loop_run_until_idle, in turn.
     EVL_LOOP_MANUAL_CLOCK = 2,
     // evl_loop_fd becomes readable when a timer is due, too (Linux).
     EVL_LOOP_FD_DEADLINES = 4,
@@ -193,7 +195,8 @@ typedef struct evl_exception {
     const char *message;
     // The object given to evl_raise_object, or NULL. It stays evl's; it is released after the handler returns.
     void *object;
-    // The handle whose callback failed, or NULL. Borrowed.
+    // The handle whose callback failed; NULL for a callback that was scheduled without asking for a handle,
+    // and when none failed. Borrowed.
     evl_handle *handle;
     // Return addresses of the stack that scheduled the callback (debug mode), or NULL.
     void *const *traceback;
@@ -268,17 +271,17 @@ EVL_API const char *evl_version(void);
 // EVL_ABI_VERSION. Any thread.
 EVL_API unsigned int evl_abi_version(void);
 
-// Describes a code: "loop is closed", "Permission denied".
+// Describes a code: "the loop is closed", "permission denied".
 //
 // Returns a static string, also for 0 and for codes it does not know. Never NULL. Any thread.
 EVL_API const char *evl_strerror(int code);
 
 // Names a code: "EVL_ECLOSED", "EACCES".
 //
-// Returns a static string, "UNKNOWN" for codes it does not know. Never NULL. Any thread.
+// Returns a static string, "EVL_OK" for 0, "UNKNOWN" for codes it does not know. Never NULL. Any thread.
 EVL_API const char *evl_errname(int code);
 
-// Writes more about this thread's last failure in evl, such as "add_reader: descriptor 7: Operation not
+// Writes more about this thread's last failure in evl, such as "add_reader: descriptor 7: operation not
 // permitted".
 //
 // Fills buffer with at most size bytes including the final NUL and returns the whole length without it (0:
@@ -290,9 +293,9 @@ EVL_API int evl_error_detail(char *buffer, size_t size);
 // loop calls its exception handler with this code and message.
 //
 // The first raise in a callback wins, later ones are ignored (and return 0). code is any negative number: an
-// errno negated, one of evl's, or your own. message is copied and may be NULL. Called on the thread that runs
-// the callback. Errors: EVL_ENOTINCALLBACK (no callback is running on this thread), -EINVAL (code is not
-// negative).
+// errno negated, one of evl's (-20001 to -20999 are evl's), or your own. message is copied and may be NULL.
+// Called on the thread that runs the callback. Errors: EVL_ENOTINCALLBACK (no callback is running on this
+// thread), -EINVAL (code is not negative).
 EVL_API
 int evl_raise(int code,
               const char *message);
@@ -339,8 +342,9 @@ EVL_API int evl_handle_schedule(evl_handle *handle);
 // Cancels the callback: it will not run again, and its arg is released (after the present call, when it is
 // running). asyncio.events.Handle.cancel; the handle of a timer is cancelled as evl_timer_cancel does.
 //
-// Cancelling again, or after the callback has run, does nothing and returns 0; so does cancelling after the
-// loop was closed. On the loop's thread. Errors: -EINVAL (NULL), EVL_EWRONGTHREAD, EVL_EFORKED.
+// A call that is ready in this iteration is withheld, too. Cancelling again does nothing and returns 0;
+// cancelling after the callback has run, or on a closed loop, only marks the handle as cancelled, as in
+// asyncio. On the loop's thread. Errors: -EINVAL (NULL), EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API int evl_handle_cancel(evl_handle *handle);
 
 // Whether the handle was cancelled: 1 or 0. asyncio.events.Handle.cancelled. NULL gives 0. Any thread.
@@ -375,6 +379,12 @@ EVL_API int evl_handle_traceback_text(const evl_handle *handle, char *buffer, si
 // The loop the handle belongs to: borrowed, do not unref it. asyncio.events.Handle._loop. NULL for NULL. Any
 // thread.
 EVL_API evl_loop *evl_handle_get_loop(const evl_handle *handle);
+
+// The arg of the callback: borrowed, and not to be used once it was released. NULL for NULL. Any thread.
+EVL_API void *evl_handle_get_arg(const evl_handle *handle);
+
+// The handle as a timer: the same object, borrowed; NULL when it is none, and for NULL. Any thread.
+EVL_API evl_timer *evl_handle_as_timer(evl_handle *handle);
 
 // The context the callback runs in: borrowed, and valid as long as the handle. asyncio.events.Handle._context.
 //
@@ -433,11 +443,15 @@ EVL_API int evl_timer_schedule(evl_timer *timer);
 // Moves the timer to another deadline and starts it if it is not started. Allocates nothing for a timer that
 // is started, and moving a deadline later, as idle timeouts do, is little more than a store.
 //
-// Equal deadlines still fire in the order they were set. It may be called by the timer's own callback, unless
-// the timer is one-shot. For a timer made by call_every, the next tick moves and the interval stays. On the
-// loop's thread. Errors: EVL_ECANCELLED, EVL_EDONE, -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD,
-// EVL_EFORKED, EVL_EPANIC, -ENOMEM.
-EVL_API int evl_timer_reschedule(evl_timer *timer, int64_t when_ns);
+// when_ns is a time, not a delay: an idle timeout adds its delay to evl_loop_now. Equal deadlines still fire
+// in the order they were set. It may be called by the timer's own callback, unless the timer is one-shot, that
+// is, made by call_later or call_at: EVL_EDONE then and afterwards; evl_timer_new makes one that can be
+// started again. For a timer made by call_every, the next tick moves and the interval stays. On the loop's
+// thread. Errors: EVL_ECANCELLED, EVL_EDONE, -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED,
+// EVL_EPANIC, -ENOMEM.
+EVL_API
+int evl_timer_reschedule(evl_timer *timer,
+                         int64_t when_ns);
 
 // Cancels the timer and tells its loop, which forgets it: asyncio.events.TimerHandle.cancel. Rules and errors
 // as evl_handle_cancel.
@@ -639,8 +653,8 @@ EVL_API int evl_loop_stop_threadsafe(evl_loop *event_loop);
 // descriptor and signal let go.
 //
 // Closing a closed loop does nothing and returns 0. References stay valid, and every other call answers
-// EVL_ECLOSED. From any thread while the loop does not run. Errors: EVL_ERUNNING (it runs), EVL_EWRONGTHREAD
-// (another thread is using it), -EINVAL (NULL).
+// EVL_ECLOSED. From any thread while the loop does not run. Errors: EVL_ERUNNING (it runs, on whatever
+// thread), EVL_EWRONGTHREAD (another thread is inside of one of its functions), -EINVAL (NULL).
 EVL_API int evl_loop_close(evl_loop *event_loop);
 
 // Whether the loop is running: 1 or 0. loop.is_running. NULL gives 0. Any thread.
@@ -663,8 +677,8 @@ EVL_API int evl_loop_now(evl_loop *event_loop, int64_t *time_ns);
 // The clock's resolution in nanoseconds: asyncio's _clock_resolution. Any thread. Errors: -EINVAL (NULL).
 EVL_API int evl_loop_clock_resolution(const evl_loop *event_loop, int64_t *resolution_ns);
 
-// Moves a manual clock forward by delta_ns. Timers that become due fire at the next run; nothing runs inside
-// of this call.
+// Moves a manual clock forward by delta_ns; beyond the end of time it stays there. Timers that become due fire
+// at the next run; nothing runs inside of this call.
 //
 // On the loop's thread, also from callbacks and hooks. Errors: EVL_ECLOCK (the loop has a real clock), -EINVAL
 // (NULL; delta_ns is negative), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
@@ -672,17 +686,19 @@ EVL_API
 int evl_loop_advance(evl_loop *event_loop,
                      int64_t delta_ns);
 
-// The code given to evl_raise_exit by the callback that ended the last run with EVL_EEXIT, or 0.
+// The code given to evl_raise_exit by the callback that ended the last run; 0 when that did not end with
+// EVL_EEXIT.
 //
 // Any thread. Errors: -EINVAL (NULL).
 EVL_API int evl_loop_exit_code(const evl_loop *event_loop, int *exit_code);
 
 // Schedules callback for the next iteration: loop.call_soon. Callbacks run in the order they were scheduled.
 //
-// context NULL: the current context is captured. out may be NULL: then no handle is made, which is the fastest
-// way. Otherwise *out is your reference to a one-shot handle. arg_free runs exactly once, after the call, on
-// cancel, on close, or when this function fails. On the loop's thread. Errors: -EINVAL (NULL loop or
-// callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+// context NULL: the current context is captured. A context that is entered elsewhere when the callback is due:
+// it is not called, and the exception handler gets EVL_EENTERED. out may be NULL: then no handle is made,
+// which is the fastest way. Otherwise *out is your reference to a one-shot handle. arg_free runs exactly once,
+// after the call, on cancel, on close, or when this function fails. On the loop's thread. Errors: -EINVAL
+// (NULL loop or callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
 EVL_API
 int evl_loop_call_soon(evl_loop *event_loop,
                        evl_callback callback,
@@ -693,9 +709,11 @@ int evl_loop_call_soon(evl_loop *event_loop,
 
 // evl_loop_call_soon from any thread: loop.call_soon_threadsafe. Wakes the loop if it sleeps.
 //
-// Callbacks of one thread keep their order. The handle, when asked for, may be cancelled on the loop's thread
-// only. arg_free may run on the thread that closes the loop. Any thread. Errors: -EINVAL (NULL loop or
-// callback), EVL_ECLOSED, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+// The calling thread must have a reference of its own during the call (evl_loop_ref, one for each worker).
+// Callbacks of one thread keep their order. The context captured is the calling thread's. The handle, when
+// asked for, may be cancelled on the loop's thread only. arg_free may run on the thread that closes the loop.
+// Any thread. Errors: -EINVAL (NULL loop or callback), EVL_ECLOSED, EVL_EFORKED, EVL_EPANIC,
+// -ENOMEM.
 EVL_API
 int evl_loop_call_soon_threadsafe(evl_loop *event_loop,
                                   evl_callback callback,
@@ -824,9 +842,12 @@ EVL_API int evl_loop_metrics(evl_loop *event_loop, struct evl_metrics *metrics);
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //
 // Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
-// and *deadline_ns (may be NULL) is the time of the next timer, or EVL_FOREVER. On the loop's thread, outside
-// of its callbacks. Errors: EVL_ERUNNING, -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
-EVL_API int evl_loop_prepare(evl_loop *event_loop, int64_t *deadline_ns);
+// and *deadline_ns (may be NULL) is the time of the next timer (by evl_loop_time; with very many timers it may
+// be earlier), or EVL_FOREVER. On the loop's thread, outside of its callbacks. Errors: EVL_ERUNNING, -EINVAL,
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API
+int evl_loop_prepare(evl_loop *event_loop,
+                     int64_t *deadline_ns);
 
 // Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other
 // threads; with EVL_LOOP_FD_DEADLINES also due timers. The loop owns it; only wait for it to be readable.
@@ -838,9 +859,10 @@ EVL_API int evl_loop_fd(evl_loop *event_loop);
 // Sets functions that are called right before and right after the loop waits in the operating system, where a
 // language releases its lock. They are not called round a poll that does not wait.
 //
-// before may advance a manual clock: the deadline is looked at again afterwards. They must not raise. Either
-// may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or when this function fails.
-// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+// before is called once for each wait. It may schedule, stop the loop, or advance a manual clock: then the
+// loop looks at its deadlines again before it waits. They are no callbacks: evl_raise answers
+// EVL_ENOTINCALLBACK. Either may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or
+// when this function fails. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API
 int evl_loop_set_wait_hooks(evl_loop *event_loop,
                             evl_callback before,
@@ -877,7 +899,8 @@ EVL_API int evl_loop_set_log(evl_loop *event_loop, evl_log_fn log, void *arg, ev
 // Makes the loop usable in a child process after fork: it gets a poller of its own, watching the same
 // descriptors, and is not running. What was scheduled stays scheduled.
 //
-// Signal handlers stay the loop's. On any one thread of the child, outside of callbacks. A loop that was not
+// Signal handlers stay the loop's: a signal that arrives in the child before this call, or before the loop is
+// closed there, is told afterwards. On any one thread of the child, outside of callbacks. A loop that was not
 // forked is left alone (0). Errors: -EINVAL, EVL_ECLOSED, EVL_ERUNNING (it runs), EVL_EWRONGTHREAD (another
 // thread of the parent was inside of the loop when it was forked: it can only be closed), and system errors of
 // the poller.
@@ -892,7 +915,8 @@ int evl_loop_after_fork(evl_loop *event_loop);
 // reference to a handle, whose cancel removes the reader, too. On the loop's thread. Errors: -EINVAL (NULL
 // loop or callback), -EBADF (negative or closed fd), -EPERM (a regular file or directory: always ready, cannot
 // be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader
-// that was there before stays.
+// that was there before stays. Where fd's watchers were changed in this iteration already, the kernel is asked
+// at the next poll, and its error goes to the exception handler.
 EVL_API
 int evl_loop_add_reader(evl_loop *event_loop,
                         int fd,
@@ -947,8 +971,9 @@ EVL_API int evl_loop_resume_writer(evl_loop *event_loop, int fd);
 // One loop owns a signal; a handler it had before is replaced and its handle cancelled. A signal that arrives
 // while the loop does not run is delivered when it runs. The action is installed with SA_RESTART. Any thread
 // may register that may use the loop. Ownership, context, out as evl_loop_add_reader. Errors: -EINVAL (NULL
-// loop or callback, no such signal), EVL_ESIGNAL (SIGKILL and SIGSTOP cannot be caught), EVL_EBUSY (another
-// loop owns it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+// loop or callback, no such signal), EVL_ESIGNAL (SIGKILL and SIGSTOP cannot be caught; SIGSEGV, SIGBUS,
+// SIGFPE and SIGILL tell of a fault that a loop cannot handle), EVL_EBUSY (another loop owns it), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
 EVL_API
 int evl_loop_add_signal_handler(evl_loop *event_loop,
                                 int signal_number,
@@ -995,7 +1020,7 @@ EVL_API void evl_policy_unref(evl_policy *policy);
 //
 // A default policy makes a loop only on the main thread, and only if evl_policy_set_loop was never called
 // there (with NULL counts as called). Any thread. Errors: EVL_ENOLOOP, -EINVAL (NULL), EVL_ENOTIMPLEMENTED,
-// what the factory or table returns.
+// what the factory or table returns (EVL_ENOLOOP when it returns 0 without a loop).
 EVL_API int evl_policy_get_loop(evl_policy *policy, evl_loop **out);
 
 // Makes event_loop (NULL: none) the policy's loop of this thread: AbstractEventLoopPolicy.set_event_loop. The
@@ -1044,7 +1069,8 @@ EVL_API int evl_set_running_loop(evl_loop *event_loop);
 
 // The running loop of this thread, or else the policy's: asyncio.get_event_loop. *out is a reference of yours.
 //
-// Any thread. Errors: as evl_policy_get_loop.
+// A default policy makes a loop on the main thread only: other threads set one first. Any thread. Errors: as
+// evl_policy_get_loop.
 EVL_API
 int evl_get_loop(evl_loop **out);
 

@@ -16,6 +16,7 @@
 pub mod engine;
 mod error;
 pub mod ffi;
+mod lock;
 mod policy;
 mod poller;
 mod running;

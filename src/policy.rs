@@ -1,16 +1,16 @@
 //! Policies: which loop a thread has (`asyncio.events.BaseDefaultEventLoopPolicy`, `AbstractEventLoopPolicy`).
 
+use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use crate::engine::callback::{FreeArg, guarded};
 use crate::engine::event_loop::{EventLoop, LoopRef, Options};
-use crate::engine::thread;
+use crate::engine::{fork, thread};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 
 /// A function of the host that hands out a loop.
 pub type LoopFn = unsafe extern "C-unwind" fn(arg: *mut c_void, out: *mut *mut EventLoop) -> c_int;
@@ -22,7 +22,8 @@ pub struct Policy {
     kind: Kind,
     arg: FreeArg,
     data: AtomicPtr<c_void>,
-    data_free: Mutex<FreeArg>,
+    /// Under the lock of [`LOCALS`], which fork holds.
+    data_free: UnsafeCell<FreeArg>,
 }
 
 // SAFETY: the host's functions are documented to be called from any thread; everything else is atomic or locked.
@@ -42,13 +43,14 @@ struct Local {
 }
 
 /// What all default policies know of all threads, by policy and thread: one lock, which fork can hold.
-static LOCALS: Mutex<BTreeMap<(usize, u64), Local>> = Mutex::new(BTreeMap::new());
+static LOCALS: Lock<BTreeMap<(usize, u64), Local>> = Lock::new(BTreeMap::new());
 
 /// The process's policy; None: a default one on the next use.
-static CURRENT: Mutex<Option<Arc<Policy>>> = Mutex::new(None);
+static CURRENT: Lock<Option<Arc<Policy>>> = Lock::new(None);
 
 /// The process's policy.
 pub(crate) fn current() -> Arc<Policy> {
+    fork::notice_forks();
     CURRENT.lock().get_or_insert_with(|| Policy::new_default(None, FreeArg::none())).clone()
 }
 
@@ -92,7 +94,7 @@ impl Policy {
     }
 
     fn new(kind: Kind, arg: FreeArg) -> Policy {
-        let (data, data_free) = (AtomicPtr::new(std::ptr::null_mut()), Mutex::new(FreeArg::none()));
+        let (data, data_free) = (AtomicPtr::new(std::ptr::null_mut()), UnsafeCell::new(FreeArg::none()));
         Policy { kind, arg, data, data_free }
     }
 
@@ -162,9 +164,10 @@ impl Policy {
     /// Keeps a pointer of the host.
     pub(crate) fn set_data(&self, data: FreeArg) {
         let old = {
-            let mut kept = self.data_free.lock();
+            let _lock = LOCALS.lock();
             self.data.store(data.pointer(), Ordering::Release);
-            std::mem::replace(&mut *kept, data)
+            // SAFETY: under its lock.
+            unsafe { std::mem::replace(&mut *self.data_free.get(), data) }
         };
         drop(old);
     }

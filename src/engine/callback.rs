@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::mem;
 
-use super::thread;
+use super::{context, thread};
 
 /// A function of the host, called with its argument.
 pub type CallFn = unsafe extern "C-unwind" fn(arg: *mut c_void);
@@ -70,8 +70,10 @@ pub(crate) fn release(arg: *mut c_void, free: Option<CallFn>) {
         let thread = thread::current();
         // A raise in here belongs to no callback.
         let inside = thread.in_callback.replace(false);
+        let slot = thread.slot.get();
         // SAFETY: the host gave the pair to be called once, and whoever calls this gives its right to it up.
         unsafe { call(free, arg) };
+        context::unwind(thread, slot);
         thread.in_callback.set(inside);
     }
 }

@@ -4,19 +4,18 @@
 //! [`Context`] object. A callback runs with its thread's slot pointing at the word it was scheduled with; setting a variable
 //! replaces the snapshot in that word, or the map in that object. An object is made only when somebody asks for one.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CString, c_void};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
-
 use super::callback::{self, CallFn, FreeArg, guarded};
 use super::event_loop::Hooks;
 use super::thread::{self, Thread};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 
 /// A context variable: `contextvars.ContextVar`.
 pub struct Var {
@@ -71,12 +70,27 @@ type Map = rpds::HashTrieMap<Key, Arc<Value>, archery::ArcTK, BuildHasherDefault
 
 /// A mapping of variables to values: `contextvars.Context`.
 pub struct Context {
-    /// Written only by the thread that has entered it, under the lock; that thread reads it without.
-    map: Mutex<Option<Arc<Map>>>,
+    /// Written only by the thread that has entered it, under [`MAPS`]; that thread reads it without.
+    map: UnsafeCell<Option<Arc<Map>>>,
     entered: AtomicBool,
     /// While entered by [`enter`]: the slot before, and the word the thread's slot points at. Touched by that thread only.
     previous: Cell<*mut Word>,
     own: Cell<Word>,
+}
+
+/// The lock of all contexts' maps: one, so that fork can hold it. It is held for copying or replacing a pointer.
+static MAPS: Lock<()> = Lock::new(());
+
+/// Holds the lock across fork.
+pub(crate) fn lock_for_fork() {
+    std::mem::forget(MAPS.lock());
+}
+
+/// # Safety
+/// Ends a `lock_for_fork` of this thread.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: by this function's contract.
+    unsafe { MAPS.force_unlock() };
 }
 
 // SAFETY: `map` is locked or read by its only writer, and the cells are touched only by the thread that has set `entered`.
@@ -149,7 +163,7 @@ impl Word {
             // SAFETY: a snapshot word owns a count of a live map.
             SNAPSHOT => Some(unsafe { &*((self.0 & !TAG) as *const Map) }),
             // SAFETY: the slot's object is entered by this thread, which alone writes the map.
-            OBJECT => self.as_object().and_then(|context| unsafe { (*context.map.data_ptr()).as_deref() }),
+            OBJECT => self.as_object().and_then(|context| unsafe { (*context.map.get()).as_deref() }),
             // SAFETY: a hosted word owns its box.
             _ => self.as_hosted().and_then(|hosted| unsafe { (*hosted).word.map() }),
         }
@@ -303,7 +317,7 @@ pub(crate) unsafe fn leave(thread: &Thread, at: *mut Word) {
 pub(crate) fn unwind(thread: &Thread, until: *mut Word) {
     while thread.slot.get() != until {
         // SAFETY: a slot other than a callback's own is the `own` word of a context entered by `enter`.
-        let Some(context) = (unsafe { (*thread.slot.get()).as_object() }) else { break };
+        let Some(context) = unsafe { thread.slot.get().as_ref() }.and_then(Word::as_object) else { break };
         context.pop(thread);
     }
 }
@@ -311,7 +325,7 @@ pub(crate) fn unwind(thread: &Thread, until: *mut Word) {
 impl Context {
     fn with_map(map: Option<Arc<Map>>) -> Arc<Context> {
         Arc::new(Context {
-            map: Mutex::new(map),
+            map: UnsafeCell::new(map),
             entered: AtomicBool::new(false),
             previous: Cell::new(ptr::null_mut()),
             own: Cell::new(Word::NONE),
@@ -323,16 +337,21 @@ impl Context {
     }
 
     pub(crate) fn copy(&self) -> Arc<Context> {
-        Context::with_map(self.map.lock().clone())
+        Context::with_map(self.shared_map())
+    }
+
+    fn shared_map(&self) -> Option<Arc<Map>> {
+        let _lock = MAPS.lock();
+        // SAFETY: under the lock.
+        unsafe { (*self.map.get()).clone() }
     }
 
     pub(crate) fn get(&self, var: &Var) -> Option<*mut c_void> {
-        let map = self.map.lock().clone();
-        map.as_deref().and_then(|map| find(map, var)).map(|value| value.0.pointer())
+        self.shared_map().as_deref().and_then(|map| find(map, var)).map(|value| value.0.pointer())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.map.lock().as_deref().map_or(0, Map::size)
+        self.shared_map().as_deref().map_or(0, Map::size)
     }
 
     fn claim(&self) -> Result<()> {
@@ -436,7 +455,9 @@ unsafe fn replace_map(thread: &Thread, slot: *mut Word, map: Option<Map>) {
     // SAFETY: by this function's contract the word is this thread's to change.
     let old = unsafe {
         if let Some(context) = (*slot).as_object() {
-            let old = std::mem::replace(&mut *context.map.lock(), map);
+            let lock = MAPS.lock();
+            let old = std::mem::replace(&mut *context.map.get(), map);
+            drop(lock);
             old.map_or(Word::NONE, Word::snapshot)
         } else {
             std::mem::replace(&mut *slot, map.map_or(Word::NONE, Word::snapshot))
@@ -473,15 +494,21 @@ unsafe fn materialise(thread: &Thread, word: *mut Word) -> Arc<Context> {
     }
 }
 
-/// The object of a handle's context: made where there was a snapshot. Borrowed from the word.
+/// The object of a handle's context: made where there was a snapshot. Borrowed from the word. `in_use`: the handle's callback is
+/// on the stack, in this context.
 ///
 /// # Safety
 /// `word` belongs to a handle of a loop that this thread owns.
-pub(crate) unsafe fn object_of(word: *mut Word) -> *const Context {
+pub(crate) unsafe fn object_of(word: *mut Word, in_use: bool) -> *const Context {
     // SAFETY: by this function's contract.
     unsafe {
         let inner = (*word).as_hosted().map_or(word, |hosted| &raw mut (*hosted).word);
-        Arc::as_ptr(&materialise(thread::current(), inner))
+        let fresh = (*inner).as_object().is_none();
+        let context = materialise(thread::current(), inner);
+        if fresh && in_use {
+            context.entered.store(true, Ordering::Relaxed);
+        }
+        Arc::as_ptr(&context)
     }
 }
 

@@ -36,8 +36,11 @@ pub(crate) fn capture_stack() -> Box<[usize]> {
             if trace.length == LONGEST {
                 return 5; // _URC_END_OF_STACK: stops the walk.
             }
-            trace.addresses[trace.length] = _Unwind_GetIP(context);
-            trace.length += 1;
+            let address = _Unwind_GetIP(context);
+            if address != 0 {
+                trace.addresses[trace.length] = address;
+                trace.length += 1;
+            }
         }
         0
     }

@@ -10,8 +10,6 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use super::arena::Arena;
 use super::callback::{CallFn, FreeArg, guarded};
 use super::clock::Clock;
@@ -26,16 +24,21 @@ use super::timers::Timers;
 use super::watch::Watch;
 use super::{debug, lifetime};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::poller::Poller;
 
 /// `owner` of a loop that nobody uses at the moment.
 pub(crate) const NOBODY: usize = 0;
 /// `owner` of a closed loop. No thread has these numbers: they are addresses.
-pub(crate) const CLOSED: usize = 1;
+pub(crate) const CLOSED: usize = 2;
 /// `owner` of a loop in a child process that was not told of the fork.
-pub(crate) const FORKED: usize = 2;
+pub(crate) const FORKED: usize = 4;
 /// `owner` of a loop in which evl failed.
-pub(crate) const POISONED: usize = 3;
+pub(crate) const POISONED: usize = 6;
+
+/// Set in `owner` beside a thread's number (an even one): it is giving a handle back, calls no code of the host meanwhile, and will
+/// soon be done. Others wait for it.
+pub(crate) const BRIEF: usize = 1;
 
 /// What a loop is made with.
 pub struct Options {
@@ -77,9 +80,9 @@ pub struct EventLoop {
     pub(super) state: UnsafeCell<State>,
     pub(super) inbox: Inbox,
     /// What only few handles have, by their address.
-    pub(super) extras: Mutex<HashMap<usize, Extra>>,
+    pub(super) extras: Lock<HashMap<usize, Extra>>,
     /// Handles that other threads make.
-    pub(super) shared_cells: Mutex<Arena>,
+    pub(super) shared_cells: Lock<Arena>,
     /// References of hosts: the last one closes the loop.
     pub(super) life: AtomicUsize,
     /// The last reference went once.
@@ -127,6 +130,8 @@ pub(crate) struct State {
     pub(super) orphaned: bool,
     /// How many run functions of this loop are on the stack: 0 or 1.
     pub(super) runs: u32,
+    /// How many handles are being run by `evl_handle_run`.
+    pub(super) calls: u32,
     pub(super) now: i64,
     pub(super) now_is_known: bool,
     /// A host waits on the poller's descriptor.
@@ -144,6 +149,13 @@ pub(crate) struct State {
     pub(super) log_arg: Option<Arc<FreeArg>>,
     pub(super) shutdown_hooks: Vec<*const Handle>,
     pub(super) data: FreeArg,
+}
+
+impl State {
+    /// Whether a callback of this loop may be on the stack.
+    pub(super) fn is_on_the_stack(&self) -> bool {
+        self.runs + self.calls > 0
+    }
 }
 
 /// The right to use a loop: this thread owns it. Given back on drop when the call took it.
@@ -170,6 +182,7 @@ impl EventLoop {
             stopping: false,
             orphaned: false,
             runs: 0,
+            calls: 0,
             now: 0,
             now_is_known: false,
             embedded: false,
@@ -190,8 +203,8 @@ impl EventLoop {
             owner: AtomicUsize::new(NOBODY),
             inbox: Inbox::new(poller.waker()),
             state: UnsafeCell::new(State { poller: Some(poller), ..state }),
-            extras: Mutex::new(HashMap::new()),
-            shared_cells: Mutex::new(Arena::new(ptr::null(), true)),
+            extras: Lock::new(HashMap::new()),
+            shared_cells: Lock::new(Arena::new(ptr::null(), true)),
             life: AtomicUsize::new(1),
             ended: AtomicBool::new(false),
             memory: AtomicIsize::new(lifetime::BIAS),
@@ -242,10 +255,21 @@ impl EventLoop {
 
     /// Takes a loop that nobody uses, or tells what stands in `owner`.
     pub(crate) fn try_claim(&self) -> std::result::Result<Owned<'_>, usize> {
-        self.owner.compare_exchange(NOBODY, thread::pointer(), Ordering::Acquire, Ordering::Relaxed)?;
+        self.take_ownership()?;
         let owned = Owned { event_loop: self, claimed: true };
         owned.with(|state| state.thread = thread::current());
         Ok(owned)
+    }
+
+    /// Makes this thread the owner of a loop that nobody uses, or tells what stands in `owner`.
+    pub(crate) fn take_ownership(&self) -> std::result::Result<(), usize> {
+        loop {
+            match self.owner.compare_exchange(NOBODY, thread::pointer(), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(owner) if owner & BRIEF != 0 => std::thread::yield_now(),
+                Err(owner) => return Err(owner),
+            }
+        }
     }
 
     /// Why a loop with this owner cannot be used.
@@ -271,6 +295,9 @@ impl EventLoop {
     pub(crate) fn poison(&self) {
         if self.is_owned_here() {
             self.owner.store(POISONED, Ordering::Release);
+            // A run function that is on the stack ends when the callback that brought us here returns.
+            let thread = thread::current();
+            thread.attention.set(thread.attention.get() | thread::BROKEN);
         }
     }
 

@@ -6,8 +6,11 @@ use std::fmt::Write as _;
 use super::callback::FreeArg;
 use super::event_loop::{EventLoop, Owned};
 use super::handle::Handle;
-use super::{debug, thread};
+use super::{context, debug, thread};
 use crate::error::{self, Error, Result};
+
+/// What a callback has done that concerns those round it, too.
+const KEPT: u32 = thread::FORKED | thread::BROKEN | thread::CONTEXT;
 
 /// What a report without a message says.
 const UNHANDLED: &CStr = c"Unhandled exception in event loop";
@@ -64,7 +67,7 @@ pub(crate) fn raise(code: c_int, message: Option<CString>, object: FreeArg) -> R
     if attention & thread::RAISED == 0 {
         let raised = Box::new(Raised { code, message, object });
         // SAFETY: only this thread touches it, and no reference to it is held.
-        unsafe { *thread.raised.get() = Some(raised) };
+        unsafe { **thread.raised.get() = Some(raised) };
         thread.attention.set(attention | thread::RAISED);
     }
     Ok(0)
@@ -88,6 +91,7 @@ pub(crate) fn raise_exit(code: c_int) -> Result<()> {
 pub(crate) struct Aside {
     attention: u32,
     raised: Option<Box<Raised>>,
+    exit_code: c_int,
     in_callback: bool,
 }
 
@@ -99,6 +103,7 @@ impl Aside {
             attention: thread.attention.replace(0),
             // SAFETY: only this thread touches it, and no reference to it is held.
             raised: unsafe { (*thread.raised.get()).take() },
+            exit_code: thread.exit_code.get(),
             in_callback: thread.in_callback.replace(true),
         }
     }
@@ -106,10 +111,11 @@ impl Aside {
     /// Puts back what was there, after what came meanwhile was dealt with. Having forked, or set a variable, is not undone.
     pub(crate) fn end(self) {
         let thread = thread::current();
-        let kept = thread.attention.get() & (thread::FORKED | thread::CONTEXT);
+        let kept = thread.attention.get() & KEPT;
         thread.attention.set(self.attention | kept);
         // SAFETY: as above.
-        unsafe { *thread.raised.get() = self.raised };
+        unsafe { **thread.raised.get() = self.raised };
+        thread.exit_code.set(self.exit_code);
         thread.in_callback.set(self.in_callback);
     }
 }
@@ -123,6 +129,9 @@ pub(crate) fn attend(lp: &Owned, handle: *const Handle) -> Result<()> {
     let raised = unsafe { (*thread.raised.get()).take() };
     if attention & thread::FORKED != 0 {
         return Err(Error::FORKED);
+    }
+    if attention & thread::BROKEN != 0 {
+        return Err(Error::PANIC);
     }
     if attention & thread::EXIT != 0 {
         lp.set_exit_code(thread.exit_code.get());
@@ -142,18 +151,23 @@ pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
         return Ok(());
     };
     let aside = Aside::begin();
+    let slot = thread::current().slot.get();
     // SAFETY: the host gave function and arg together, and `deliver` with the function's type.
     unsafe { (handler.deliver)(handler.function, lp.pointer(), report, handler.arg.pointer()) };
     drop(handler);
+    context::unwind(thread::current(), slot);
     let thread = thread::current();
     let attention = thread.attention.get();
-    thread.attention.set(attention & (thread::FORKED | thread::CONTEXT));
+    thread.attention.set(attention & KEPT);
     // SAFETY: only this thread touches it, and no reference to it is held.
     let failure = unsafe { (*thread.raised.get()).take() };
     let exit_code = thread.exit_code.get();
     aside.end();
     if attention & thread::FORKED != 0 {
         return Err(Error::FORKED);
+    }
+    if attention & thread::BROKEN != 0 {
+        return Err(Error::PANIC);
     }
     if attention & thread::EXIT != 0 {
         lp.set_exit_code(exit_code);

@@ -3,12 +3,12 @@
 use std::sync::Once;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
 use slab::Slab;
 
 use super::event_loop::{CLOSED, EventLoop, FORKED, NOBODY, Owned};
-use super::{signals, thread};
+use super::{context, handle, signals, thread};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::policy;
 
 struct Known(*const EventLoop);
@@ -17,7 +17,7 @@ struct Known(*const EventLoop);
 unsafe impl Send for Known {}
 
 /// Every loop whose life has not ended.
-static LOOPS: Mutex<Slab<Known>> = Mutex::new(Slab::new());
+static LOOPS: Lock<Slab<Known>> = Lock::new(Slab::new());
 
 /// Has the C library tell of forks. Once a process.
 pub(crate) fn notice_forks() {
@@ -41,6 +41,8 @@ pub(crate) fn unregister(number: usize) {
 unsafe extern "C" fn prepare() {
     policy::lock_for_fork();
     signals::lock_for_fork();
+    handle::lock_for_fork();
+    context::lock_for_fork();
     let loops = LOOPS.lock();
     for (_, known) in loops.iter() {
         // SAFETY: a loop leaves the list, under this lock, before its memory goes.
@@ -64,6 +66,8 @@ unsafe fn unlock() {
             event_loop.shared_cells.force_unlock();
         }
         LOOPS.force_unlock();
+        context::unlock_after_fork();
+        handle::unlock_after_fork();
         signals::unlock_after_fork();
         policy::unlock_after_fork();
     }
@@ -80,7 +84,7 @@ unsafe extern "C" fn in_child() {
     for (_, known) in unsafe { &*LOOPS.data_ptr() } {
         // SAFETY: as in `prepare`.
         let event_loop = unsafe { &*known.0 };
-        event_loop.inbox.forget_wakers();
+        event_loop.inbox.detach();
         let owner = event_loop.owner.load(Ordering::Relaxed);
         if owner != CLOSED && owner != FORKED {
             event_loop.forked_owner.store(owner, Ordering::Relaxed);
@@ -89,9 +93,9 @@ unsafe extern "C" fn in_child() {
         }
     }
     let here = thread::current();
-    if here.runs.get() {
-        here.running.set(std::ptr::null());
-        here.runs.set(false);
+    // A reference that `evl_set_running_loop` took stays with the child.
+    here.running.set(std::ptr::null());
+    if here.runs.replace(false) {
         here.attention.set(here.attention.get() | thread::FORKED);
     }
     // SAFETY: as above.
@@ -111,7 +115,7 @@ pub(crate) fn after_fork(event_loop: &EventLoop) -> Result<()> {
         return Err(EventLoop::refusal(owner));
     }
     // SAFETY: the loop was this thread's or nobody's when it was forked, and no other thread of this process can use it.
-    if unsafe { (*event_loop.state.get()).runs } > 0 {
+    if unsafe { (*event_loop.state.get()).is_on_the_stack() } {
         return Err(Error::RUNNING);
     }
     if event_loop.owner.compare_exchange(FORKED, me, Ordering::Acquire, Ordering::Relaxed).is_err() {

@@ -14,8 +14,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, Ordering};
 
-use parking_lot::Mutex;
-
 use super::arena::Page;
 use super::callback::{self, CallFn};
 use super::context::Word;
@@ -23,6 +21,7 @@ use super::debug;
 use super::event_loop::EventLoop;
 use super::lifetime;
 use super::ready::Entry;
+use crate::lock::Lock;
 
 /// Was cancelled.
 pub(crate) const CANCELLED: u16 = 1;
@@ -84,6 +83,22 @@ pub struct Handle {
     released: AtomicBool,
 }
 
+/// What the host has to release of a handle that is gone.
+pub(crate) struct Remains {
+    arg: *mut c_void,
+    free: Option<CallFn>,
+    context: Word,
+}
+
+impl Remains {
+    /// Calls the host, if there is anything. No borrow of a loop's state may be held.
+    #[inline]
+    pub(crate) fn release(self) {
+        callback::release(self.arg, self.free);
+        self.context.release();
+    }
+}
+
 /// A handle with a deadline, as the C surface tells it from others.
 #[repr(transparent)]
 pub struct Timer(Handle);
@@ -94,16 +109,34 @@ pub(crate) struct Extra {
     pub(crate) name: Option<String>,
     pub(crate) traceback: Box<[usize]>,
     pub(crate) interval: i64,
-    weak: Option<Arc<Mutex<WeakTarget>>>,
+    weak: Option<Arc<WeakTarget>>,
 }
 
-struct WeakTarget(*const Handle);
+/// Followed, and cleared by its handle before that goes, under [`WEAK`].
+struct WeakTarget(Cell<*const Handle>);
 
-// SAFETY: the pointer is followed only under the lock, while its handle clears it before it goes.
+// SAFETY: touched only under the lock.
 unsafe impl Send for WeakTarget {}
+// SAFETY: as above.
+unsafe impl Sync for WeakTarget {}
+
+/// The lock of all weak references: one, so that fork can hold it. It is held for looking at a pointer and a count.
+static WEAK: Lock<()> = Lock::new(());
+
+/// Holds the lock across fork.
+pub(crate) fn lock_for_fork() {
+    std::mem::forget(WEAK.lock());
+}
+
+/// # Safety
+/// Ends a `lock_for_fork` of this thread.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: by this function's contract.
+    unsafe { WEAK.force_unlock() };
+}
 
 /// A reference that does not keep its handle alive: `weakref.ref(handle)`.
-pub struct WeakHandle(Arc<Mutex<WeakTarget>>);
+pub struct WeakHandle(Arc<WeakTarget>);
 
 impl Handle {
     /// Makes a free cell a handle with `refs` references; `number` is its deadline, descriptor or signal.
@@ -180,6 +213,16 @@ impl Handle {
     /// `TimerHandle._scheduled`.
     pub fn is_timer_scheduled(&self) -> bool {
         self.has(STARTED)
+    }
+
+    /// The arg, which may be released already.
+    pub fn arg(&self) -> *mut c_void {
+        self.arg.get()
+    }
+
+    /// Whether it is a `TimerHandle`.
+    pub fn is_timer(&self) -> bool {
+        self.has(TIMER)
     }
 
     /// `TimerHandle.when`.
@@ -287,18 +330,31 @@ impl Handle {
     /// As [`Handle::release_ptr`]; this thread owns the loop.
     #[inline]
     pub(crate) unsafe fn release_last(handle: *const Handle) {
+        // SAFETY: by this function's contract.
+        if let Some(remains) = unsafe { Handle::dissolve_last(handle) } {
+            remains.release();
+        }
+    }
+
+    /// [`Handle::release_last`], but for what the host has to release.
+    ///
+    /// # Safety
+    /// As [`Handle::release_last`].
+    #[inline]
+    pub(crate) unsafe fn dissolve_last(handle: *const Handle) -> Option<Remains> {
         // SAFETY: the reference keeps it alive.
         let cell = unsafe { &*handle };
         if !cell.extra.load(Ordering::Acquire) {
             // Nobody else can have one, nor make one.
             cell.refs.store(0, Ordering::Relaxed);
         } else if cell.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
+            return None;
         }
-        if !cell.has(HELD) {
-            // SAFETY: neither the host nor the loop has it any more.
-            unsafe { Handle::destroy(handle, false) };
+        if cell.has(HELD) {
+            return None;
         }
+        // SAFETY: neither the host nor the loop has it any more.
+        unsafe { Handle::dissolve(handle, false) }
     }
 
     /// The loop has given up a hold: frees the cell if that was all that kept it.
@@ -320,16 +376,29 @@ impl Handle {
     /// # Safety
     /// There is no reference and no hold; this thread found that out, and so no other one will.
     pub(crate) unsafe fn destroy(handle: *const Handle, closed: bool) {
+        // SAFETY: by this function's contract.
+        if let Some(remains) = unsafe { Handle::dissolve(handle, closed) } {
+            remains.release();
+        }
+    }
+
+    /// [`Handle::destroy`], but for what the host has to release: that is returned. None when a weak reference has
+    /// brought the handle back meanwhile.
+    ///
+    /// # Safety
+    /// As [`Handle::destroy`].
+    #[inline]
+    pub(crate) unsafe fn dissolve(handle: *const Handle, closed: bool) -> Option<Remains> {
         // SAFETY: nobody else frees it.
         let cell = unsafe { &*handle };
         if cell.extra.load(Ordering::Acquire) && !cell.drop_extra() {
-            // A weak reference has brought it back meanwhile.
-            return;
+            return None;
         }
-        cell.release_arg();
-        cell.context.replace(Word::NONE).release();
+        let free = cell.free.get().filter(|_| !cell.mark_released());
+        let remains = Remains { arg: cell.arg.get(), free, context: cell.context.replace(Word::NONE) };
         // SAFETY: as above.
         unsafe { lifetime::free_cell(cell.event_loop(), handle, closed) };
+        Some(remains)
     }
 
     /// Weak references answer NULL from here on; false when one of them was upgraded meanwhile.
@@ -337,11 +406,11 @@ impl Handle {
     fn drop_extra(&self) -> bool {
         let weak = self.with_extra(|extra| extra.and_then(|extra| extra.weak.clone()));
         if let Some(weak) = weak {
-            let mut target = weak.lock();
+            let _lock = WEAK.lock();
             if self.refs.load(Ordering::Acquire) != 0 {
                 return false;
             }
-            target.0 = std::ptr::null();
+            weak.0.set(std::ptr::null());
         }
         // Dropped outside of the lock.
         let extra = self.owner().extras.lock().remove(&self.address());
@@ -456,7 +525,7 @@ impl Handle {
     /// Makes a weak reference.
     pub(crate) fn downgrade(&self) -> WeakHandle {
         WeakHandle(
-            self.change_extra(|extra| extra.weak.get_or_insert_with(|| Arc::new(Mutex::new(WeakTarget(self)))).clone()),
+            self.change_extra(|extra| extra.weak.get_or_insert_with(|| Arc::new(WeakTarget(Cell::new(self)))).clone()),
         )
     }
 }
@@ -464,15 +533,16 @@ impl Handle {
 impl WeakHandle {
     /// A new reference to the handle, or NULL when it is gone.
     pub(crate) fn upgrade(&self) -> *const Handle {
-        let target = self.0.lock();
+        let _lock = WEAK.lock();
+        let target = self.0.0.get();
         // SAFETY: the handle clears this, under the lock, before its cell is freed.
-        let Some(handle) = (unsafe { target.0.as_ref() }) else { return std::ptr::null() };
+        let Some(handle) = (unsafe { target.as_ref() }) else { return std::ptr::null() };
         let raise = |count| {
             // What an open loop holds can be had again; on a closed one, no references means that it is going.
             (count > 0 || !handle.owner().is_closed()).then_some(count + 1)
         };
         match handle.refs.fetch_update(Ordering::AcqRel, Ordering::Acquire, raise) {
-            Ok(_) => target.0,
+            Ok(_) => target,
             Err(_) => std::ptr::null(),
         }
     }

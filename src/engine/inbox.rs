@@ -192,8 +192,9 @@ impl Inbox {
         }
     }
 
-    /// In a child process: threads of the parent that were waking the loop are not here.
-    pub(crate) fn forget_wakers(&self) {
+    /// In a child process: what wakes the loop is the parent's, and threads that were waking it are not here.
+    pub(crate) fn detach(&self) {
+        self.waker.store(-1, Ordering::SeqCst);
         self.waking.store(0, Ordering::SeqCst);
     }
 

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
 use super::debug;
-use super::event_loop::{CLOSED, EventLoop, FORKED, LoopRef, NOBODY, Owned, POISONED};
+use super::event_loop::{BRIEF, CLOSED, EventLoop, FORKED, LoopRef, NOBODY, Owned, POISONED};
 use super::handle::{COUNTED, HELD, Handle, QUEUED};
 use super::ready::Entry;
 use super::thread;
@@ -64,8 +64,13 @@ impl EventLoop {
             match owner {
                 CLOSED => return Ok(()),
                 NOBODY | FORKED | POISONED => {
+                    if owner == POISONED && self.is_running() {
+                        return Err(Error::RUNNING);
+                    }
                     if owner == FORKED && !self.was_forked_whole()? {
-                        // Another thread of the parent was inside of it: what it holds cannot be trusted, and is left alone.
+                        // Another thread of the parent was inside of it: what it holds cannot be trusted, and is left alone
+                        // for ever.
+                        self.memory.fetch_add(1, Ordering::Relaxed);
                         self.closed.store(true, Ordering::Release);
                         self.owner.store(CLOSED, Ordering::Release);
                         return Ok(());
@@ -74,6 +79,7 @@ impl EventLoop {
                         break;
                     }
                 }
+                _ if owner & BRIEF != 0 => std::thread::yield_now(),
                 _ if owner == me || self.is_running() => return Err(Error::RUNNING),
                 _ => return Err(Self::refusal(owner)),
             }
@@ -89,7 +95,7 @@ impl EventLoop {
             return Ok(false);
         }
         // SAFETY: nobody but this thread was inside of it, and this process has no other thread that knows it.
-        if unsafe { (*self.state.get()).runs } > 0 { Err(Error::RUNNING) } else { Ok(true) }
+        if unsafe { (*self.state.get()).is_on_the_stack() } { Err(Error::RUNNING) } else { Ok(true) }
     }
 
     /// Takes everything out of the loop, marks it closed, and then releases what it had.
@@ -224,16 +230,24 @@ pub(crate) unsafe fn give_back(this: *const EventLoop, handle: *const Handle) {
     // SAFETY: the handle keeps the loop's memory.
     let event_loop = unsafe { &*this };
     for _ in 0..PATIENCE {
-        match event_loop.try_claim() {
-            Ok(_owned) => {
+        let owner = event_loop.owner.load(Ordering::Relaxed);
+        if owner == NOBODY {
+            let me = thread::pointer() | BRIEF;
+            if event_loop.owner.compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 // SAFETY: the loop is this thread's for the moment.
-                unsafe { Handle::release_last(handle) };
+                let remains = unsafe { Handle::dissolve_last(handle) };
+                event_loop.owner.store(NOBODY, Ordering::Release);
+                // The host's code runs when others can have the loop again.
+                if let Some(remains) = remains {
+                    remains.release();
+                }
                 return;
             }
-            // A thread that is inside of one function only will soon be out of it.
-            Err(owner) if owner > POISONED && !event_loop.is_running() => std::thread::yield_now(),
-            Err(_) => break,
+        } else if owner <= POISONED || event_loop.is_running() {
+            break;
         }
+        // A thread that is inside of one function only will soon be out of it.
+        std::thread::yield_now();
     }
     let entry = Entry {
         function: Some(nothing),

@@ -98,10 +98,23 @@ impl Ready {
         Some(entry)
     }
 
-    /// The entries in their order.
+    /// Empties the entry of a handle that was withdrawn.
+    #[cold]
+    pub(crate) fn forget(&mut self, handle: *const Handle) {
+        for i in 0..self.len() {
+            // SAFETY: the place is inside of the buffer and was written by a push.
+            let entry = unsafe { &mut *self.buffer.add(self.head.wrapping_add(i) & self.mask) };
+            if entry.handle() == Some(handle) {
+                *entry = Entry::of(std::ptr::null());
+            }
+        }
+    }
+
+    /// The entries in their order, but for empty ones.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         // SAFETY: as in `pop`.
-        (0..self.len()).map(|i| unsafe { self.buffer.add(self.head.wrapping_add(i) & self.mask).read() })
+        let entries = (0..self.len()).map(|i| unsafe { self.buffer.add(self.head.wrapping_add(i) & self.mask).read() });
+        entries.filter(|entry| entry.handle().is_none_or(|handle| !handle.is_null()))
     }
 
     #[cold]
@@ -112,6 +125,7 @@ impl Ready {
         let mut buffer: Vec<Entry> = Vec::new();
         buffer.try_reserve_exact(wanted).map_err(|_| Error::NO_MEMORY)?;
         buffer.extend(self.iter());
+        let length = buffer.len();
         let buffer = std::mem::ManuallyDrop::new(buffer).as_mut_ptr();
         // The old buffer is freed by the drop of what is replaced.
         *self = Ready { buffer, mask: wanted - 1, head: 0, tail: length };

@@ -82,7 +82,7 @@ impl EventLoop {
         if !thread.running.get().is_null() || self.is_running() {
             return Err(Error::RUNNING);
         }
-        if let Err(owner) = self.owner.compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed) {
+        if let Err(owner) = self.take_ownership() {
             return Err(if owner == me { Error::RUNNING } else { Self::refusal(owner) });
         }
         let slot = thread.slot.get();
@@ -96,7 +96,8 @@ impl EventLoop {
     /// A run function that is marked as running, but whose frame is gone, was left by longjmp: its loop is in no state to be used.
     /// It is gone when this one's frame is no deeper.
     fn notice_longjmp(&self, thread: &Thread, frame: usize) -> Result<()> {
-        if !thread.runs.get() || frame < thread.run_frame.get() {
+        let before = thread.run_frame.get();
+        if !thread.runs.get() || frame < before || !is_on_this_stack(frame) || !is_on_this_stack(before) {
             return Ok(());
         }
         let left = thread.running.replace(ptr::null());
@@ -117,6 +118,27 @@ impl EventLoop {
 fn stack_pointer() -> usize {
     let marker = 0u8;
     ptr::from_ref(std::hint::black_box(&marker)) as usize
+}
+
+/// Whether an address lies in the stack that the system gave this thread, rather than in a coroutine's.
+fn is_on_this_stack(address: usize) -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the attributes are written by the first call, and destroyed after use.
+    unsafe {
+        let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) != 0 {
+            return false;
+        }
+        let (mut start, mut size) = (ptr::null_mut(), 0);
+        let known = libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut start, &raw mut size) == 0;
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        known && (start as usize..start as usize + size).contains(&address)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = address;
+        false
+    }
 }
 
 fn count(ran: usize) -> c_int {
@@ -164,7 +186,8 @@ impl Drop for Scope<'_> {
         });
         self.thread.in_callback.set(false);
         self.thread.slot.set(self.slot);
-        if event_loop.owner.load(Ordering::Relaxed) != self.me {
+        let owner = event_loop.owner.load(Ordering::Relaxed);
+        if owner != self.me && owner != POISONED {
             // Forked: there is nothing to give back. `in_child` has told the thread.
             return;
         }
@@ -175,8 +198,8 @@ impl Drop for Scope<'_> {
         if !event_loop.inbox.fall_asleep() {
             event_loop.inbox.wake();
         }
-        let owner = if std::thread::panicking() { POISONED } else { NOBODY };
-        event_loop.owner.store(owner, Ordering::Release);
+        let broken = owner == POISONED || std::thread::panicking();
+        event_loop.owner.store(if broken { POISONED } else { NOBODY }, Ordering::Release);
     }
 }
 
@@ -204,7 +227,7 @@ impl Owned<'_> {
         });
         self.take_posts()?;
         self.take_signals()?;
-        let ready = ready || self.with(|state| state.ready.len() > 0);
+        let ready = ready || self.is_busy();
         if !ready {
             self.wait(timeout)?;
         } else if self.poll_is_due(unpolled) {
@@ -228,6 +251,11 @@ impl Owned<'_> {
         unpolled > UNPOLLED_ITERATIONS
             || event_loop.clock.is_manual()
             || self.now().saturating_sub(polled_at) >= UNPOLLED_TIME
+    }
+
+    /// Whether there is a reason not to wait.
+    fn is_busy(&self) -> bool {
+        self.with(|state| state.ready.len() > 0 || state.stopping)
     }
 
     /// Takes what other threads have sent.
@@ -302,9 +330,11 @@ impl Owned<'_> {
     fn wait(&self, timeout: i64) -> Result<()> {
         if self.event_loop().clock.is_manual() {
             self.poll(0)?;
-            if self.with(|state| state.ready.len() > 0) {
-                return Ok(());
-            }
+        }
+        // What this calls may schedule something, or stop the loop.
+        self.flush_watch()?;
+        if self.is_busy() {
+            return Ok(());
         }
         let left = timeout.min(self.time_left());
         if left == 0 {
@@ -322,8 +352,7 @@ impl Owned<'_> {
                 unsafe { callback::call(before, arg) };
                 // The hook may have moved a manual clock, scheduled something, or asked to stop.
                 self.with(|state| state.now_is_known = false);
-                let busy = self.with(|state| state.ready.len() > 0 || state.stopping);
-                if busy { 0 } else { timeout.min(self.time_left()) }
+                timeout
             }
         };
         let polled = self.sleep(left);
@@ -342,6 +371,11 @@ impl Owned<'_> {
         let end = if limit == FOREVER { FOREVER } else { super::clock::monotonic().saturating_add(limit) };
         let mut left = limit;
         let result = loop {
+            // The poller must be as it will be before the loop says that it sleeps: renewing it loses wake-ups.
+            if let Err(error) = self.flush_watch() {
+                break Err(error);
+            }
+            left = if self.is_busy() { 0 } else { left.min(self.time_left()) };
             let quiet = inbox.fall_asleep() && !self.with(|state| state.signals.have_arrived());
             match self.poll(if quiet { left } else { 0 }) {
                 Ok(false) if quiet && left > 0 => {
@@ -419,6 +453,7 @@ impl Owned<'_> {
                     ran += 1;
                     result = self.run_in_context(thread, function, entry);
                 }
+                None if entry.arg.is_null() => {}
                 None => {
                     let (done, called) = self.run_queued(thread, entry.arg.cast_const().cast());
                     result = done;
@@ -581,9 +616,11 @@ impl Owned<'_> {
         }
         handle.retain();
         handle.set(RUNNING);
+        self.with(|state| state.calls += 1);
         let aside = Aside::begin();
         let result = self.call_handle(thread::current(), handle);
         aside.end();
+        self.with(|state| state.calls -= 1);
         if handle.has(DONE) {
             self.withdraw(handle);
         }

@@ -295,11 +295,11 @@ impl Owned<'_> {
     #[inline]
     pub(crate) fn reschedule_timer(&self, timer: &Handle, when: i64) -> Result<()> {
         check_usable(timer)?;
+        // A call that is due already is withdrawn: the queue skips what does not say that it is in it.
+        timer.clear(QUEUED);
         if timer.has(STARTED) {
             return self.with(|state| state.timers.restart(&state.cells, timer, when));
         }
-        // A call that is due already is withdrawn: the queue skips what does not say that it is in it.
-        timer.clear(QUEUED);
         timer.deadline.store(when, Ordering::Relaxed);
         self.start(timer)
     }
@@ -330,7 +330,7 @@ impl Owned<'_> {
             return;
         }
         handle.set(CANCELLED);
-        if handle.has(SIGNAL | WATCH) {
+        if handle.has(SIGNAL | WATCH | HOOK) {
             self.forget_registered(handle);
         } else {
             self.withdraw(handle);
@@ -343,7 +343,10 @@ impl Owned<'_> {
     #[cold]
     fn forget_registered(&self, handle: &Handle) {
         let number = i32::try_from(handle.when()).unwrap_or(-1);
-        if handle.has(SIGNAL) {
+        if handle.has(HOOK) {
+            self.with(|state| state.shutdown_hooks.retain(|&hook| !std::ptr::eq(hook, handle)));
+            handle.clear(REGISTERED);
+        } else if handle.has(SIGNAL) {
             self.forget_signal_handler(number, handle);
         } else {
             let direction = if handle.has(WRITER) { Direction::Write } else { Direction::Read };
@@ -380,10 +383,16 @@ impl State {
         self.elaborate || !unsafe { *(*self.thread).context_slot() }.is_none()
     }
 
-    /// Puts a handle into the ready queue; an entry that was withdrawn is still there, and serves again.
+    /// Puts a handle into the ready queue, if it is not there.
     #[inline]
     pub(crate) fn enqueue(&mut self, handle: &Handle) -> Result<()> {
-        if !handle.has(IN_RING) {
+        if handle.has(QUEUED) {
+            return Ok(());
+        }
+        self.ready.push(Entry::of(handle))?;
+        if handle.has(IN_RING) {
+            // An entry that was withdrawn is still there: the run before was ended by an exit. The new one stays.
+            self.ready.forget(handle);
             self.ready.push(Entry::of(handle))?;
         }
         handle.set(QUEUED | IN_RING);
@@ -427,7 +436,7 @@ pub(crate) fn reschedule_fast(timer: &Handle, when: i64) -> bool {
     let event_loop = unsafe { &*timer.event_loop() };
     event_loop.is_owned_here()
         && timer.has(STARTED)
-        && !timer.has(CANCELLED | RUNNING)
+        && !timer.has(CANCELLED | RUNNING | QUEUED)
         && Owned::running(event_loop).with(|state| state.timers.postpone(timer, when))
 }
 
@@ -445,10 +454,14 @@ pub(crate) fn cancel(handle: &Handle) -> Result<()> {
 /// `Handle._context`, made an object. Borrowed from the handle.
 pub(crate) fn context_of(handle: &Handle) -> Result<*const Context> {
     // SAFETY: a handle keeps its loop's memory.
-    let entered = unsafe { &*handle.event_loop() }.enter();
-    if let Some(&error) = entered.as_ref().err().filter(|&&error| error != Error::CLOSED) {
-        return Err(error);
-    }
-    // SAFETY: the loop is this thread's, or nobody's any more.
-    Ok(unsafe { context::object_of(handle.context.as_ptr()) })
+    let event_loop = unsafe { &*handle.event_loop() };
+    let entered = event_loop.enter();
+    // On a closed loop, several threads may ask at once.
+    let _alone = match &entered {
+        Ok(_) => None,
+        Err(Error::CLOSED) => Some(event_loop.extras.lock()),
+        Err(error) => return Err(*error),
+    };
+    // SAFETY: the loop is this thread's; or nobody's any more, and this thread has the lock.
+    Ok(unsafe { context::object_of(handle.context.as_ptr(), handle.has(RUNNING)) })
 }

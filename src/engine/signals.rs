@@ -8,13 +8,12 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use super::callback::Callback;
 use super::context::Captured;
 use super::event_loop::{EventLoop, Owned};
 use super::handle::{Handle, REGISTERED, SIGNAL};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::poller;
 
 /// One more than the highest signal.
@@ -42,7 +41,7 @@ struct Owner {
 // SAFETY: the pointer is only compared.
 unsafe impl Send for Owner {}
 
-static OWNERS: Mutex<[Option<Owner>; COUNT]> = Mutex::new([const { None }; COUNT]);
+static OWNERS: Lock<[Option<Owner>; COUNT]> = Lock::new([const { None }; COUNT]);
 
 /// The handlers of a loop.
 pub(crate) struct Signals {
@@ -122,7 +121,10 @@ fn check(number: c_int) -> Result<()> {
     if number < 1 || number as usize >= COUNT {
         return Err(Error::INVALID.detail(|| format!("there is no signal {number}")));
     }
-    if number == libc::SIGKILL || number == libc::SIGSTOP {
+    // A fault is met again when its handler returns, before any loop could run.
+    const UNCAUGHT: [c_int; 6] =
+        [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+    if UNCAUGHT.contains(&number) {
         return Err(Error::SIGNAL.detail(|| format!("signal {number} cannot be caught")));
     }
     Ok(())
@@ -180,7 +182,10 @@ pub(crate) fn release_all(lp: &Owned) {
 pub(crate) fn detach_all() {
     for noted in &NOTED {
         noted.waker.store(-1, Ordering::SeqCst);
+        noted.arrived.store(false, Ordering::SeqCst);
     }
+    // What arrived before is the parent's.
+    ARRIVED.store(0, Ordering::SeqCst);
     // Handlers that were running in threads of the parent are not running here.
     INSIDE.store(0, Ordering::SeqCst);
 }

@@ -3,6 +3,7 @@
 //! A running loop keeps a pointer to the state of its thread, so that hot paths need no thread-local look-up.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
+use std::mem::ManuallyDrop;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,8 @@ pub(crate) const EXIT: u32 = 2;
 /// The callback forked, and this is the child.
 pub(crate) const FORKED: u32 = 4;
 
+/// evl failed inside of a function that the callback called.
+pub(crate) const BROKEN: u32 = 16;
 /// The callback set a variable or entered a context: what was current is to be put back.
 pub(crate) const CONTEXT: u32 = 8;
 
@@ -41,7 +44,7 @@ pub struct Thread {
     /// RAISED, EXIT, FORKED: looked at after every callback.
     pub(crate) attention: Cell<u32>,
     /// What was raised, with RAISED.
-    pub(crate) raised: UnsafeCell<Option<Box<Raised>>>,
+    pub(crate) raised: UnsafeCell<ManuallyDrop<Option<Box<Raised>>>>,
     /// The exit code, with EXIT.
     pub(crate) exit_code: Cell<i32>,
     /// Nodes for posts to loops.
@@ -51,6 +54,9 @@ pub struct Thread {
     detail_is_new: Cell<bool>,
     key: Cell<u64>,
 }
+
+// Otherwise the storage would be gone when destructors of the thread, or exit handlers of the process, call evl.
+const _: () = assert!(!std::mem::needs_drop::<Thread>());
 
 thread_local! {
     // Has no destructor, so that it can be reached as long as the thread runs any code.
@@ -63,7 +69,7 @@ thread_local! {
             base: UnsafeCell::new(Word::NONE),
             in_callback: Cell::new(false),
             attention: Cell::new(0),
-            raised: UnsafeCell::new(None),
+            raised: UnsafeCell::new(ManuallyDrop::new(None)),
             exit_code: Cell::new(0),
             sender: UnsafeCell::new(Sender::new()),
             detail: UnsafeCell::new([0; DETAIL_SIZE]),

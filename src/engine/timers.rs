@@ -202,7 +202,11 @@ impl Timers {
                 self.heap.try_reserve(1).map_err(|_| Error::NO_MEMORY)?;
                 push(&mut self.heap, key);
                 let far = self.wheel.as_ref().map_or(0, |wheel| wheel.len());
-                if self.heap.len() > FEW.max(far / 4) { self.spill() } else { Ok(()) }
+                if self.heap.len() > FEW.max(far / 4) {
+                    // Without memory for a wheel, the heap does.
+                    let _ = self.spill();
+                }
+                Ok(())
             }
         }
     }

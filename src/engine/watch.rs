@@ -197,7 +197,7 @@ impl Owned<'_> {
         want_handle: bool,
     ) -> Result<*const Handle> {
         if fd < 0 {
-            return Err(Error::BAD_DESCRIPTOR);
+            return Err(Error::BAD_DESCRIPTOR.detail(|| format!("descriptor {fd} is negative")));
         }
         let flags = REGISTERED | WATCH | if direction == Direction::Write { WRITER } else { 0 };
         let handle = self.new_cell(callback, context, flags, want_handle, i64::from(fd))?;
@@ -298,15 +298,26 @@ impl Owned<'_> {
                 watch.tell(poller, fd).err().map(|error| (error, watch.give_up(poller, fd)))
             });
             if let Some((error, handles)) = failed {
-                for handle in handles.into_iter().filter(|handle| !handle.is_null()) {
-                    let what = format!("descriptor {fd} cannot be watched any more");
-                    let told = exception::call_handler(self, &Report::new(error, &what, handle));
-                    self.retire(handle);
-                    told?;
-                }
+                self.tell_failure(fd, error, handles)?;
             }
         }
         Ok(())
+    }
+
+    /// Reports that a descriptor cannot be watched, and cancels its watchers, which were taken out of the table.
+    fn tell_failure(&self, fd: i32, error: Error, handles: [*const Handle; 2]) -> Result<()> {
+        let what = format!("descriptor {fd} cannot be watched any more");
+        let mut result = Ok(());
+        // SAFETY: they were held until now; the references keep them while the host's code runs.
+        let handles = handles.map(|handle| unsafe { handle.as_ref() }.inspect(|handle| handle.retain()));
+        for handle in handles.into_iter().flatten() {
+            let told = exception::call_handler(self, &Report::new(error, &what, handle));
+            self.retire(handle);
+            result = result.and(told);
+            // SAFETY: the reference taken above.
+            unsafe { Handle::release_ptr(handle) };
+        }
+        result
     }
 
     /// Has the poller start over, and everything be told to it again at the next poll.
@@ -320,6 +331,8 @@ impl Owned<'_> {
         })?;
         self.event_loop().inbox.set_waker(waker);
         self.move_signal_waker(waker);
+        // A wake-up that was on its way may have gone with the old poller.
+        self.event_loop().inbox.wake();
         Ok(())
     }
 }

@@ -168,6 +168,7 @@ impl Wheel {
     /// Drops the keys that are not to be kept.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Key) -> bool) {
         self.length = 0;
+        self.bound = None;
         for Level { slots, used } in self.levels.iter_mut() {
             for (digit, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.capacity() > 0) {
                 slot.retain(&mut keep);

@@ -55,7 +55,7 @@ pub enum evl_error {
     EVL_ESCHEDULED = -20020,
 }
 
-/// Describes a code: "loop is closed", "Permission denied".
+/// Describes a code: "the loop is closed", "permission denied".
 ///
 /// Returns a static string, also for 0 and for codes it does not know. Never NULL. Any thread.
 #[unsafe(no_mangle)]
@@ -65,13 +65,13 @@ pub extern "C-unwind" fn evl_strerror(code: c_int) -> *const c_char {
 
 /// Names a code: "EVL_ECLOSED", "EACCES".
 ///
-/// Returns a static string, "UNKNOWN" for codes it does not know. Never NULL. Any thread.
+/// Returns a static string, "EVL_OK" for 0, "UNKNOWN" for codes it does not know. Never NULL. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn evl_errname(code: c_int) -> *const c_char {
     error::name(code).as_ptr()
 }
 
-/// Writes more about this thread's last failure in evl, such as "add_reader: descriptor 7: Operation not
+/// Writes more about this thread's last failure in evl, such as "add_reader: descriptor 7: operation not
 /// permitted".
 ///
 /// Fills buffer with at most size bytes including the final NUL and returns the whole length without it (0:
@@ -87,9 +87,9 @@ pub unsafe extern "C-unwind" fn evl_error_detail(buffer: *mut c_char, size: usiz
 /// loop calls its exception handler with this code and message.
 ///
 /// The first raise in a callback wins, later ones are ignored (and return 0). code is any negative number: an
-/// errno negated, one of evl's, or your own. message is copied and may be NULL. Called on the thread that runs
-/// the callback. Errors: EVL_ENOTINCALLBACK (no callback is running on this thread), -EINVAL (code is not
-/// negative).
+/// errno negated, one of evl's (-20001 to -20999 are evl's), or your own. message is copied and may be NULL.
+/// Called on the thread that runs the callback. Errors: EVL_ENOTINCALLBACK (no callback is running on this
+/// thread), -EINVAL (code is not negative).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_raise(code: c_int, message: *const c_char) -> c_int {
     guard(|| {

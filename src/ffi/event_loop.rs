@@ -24,7 +24,9 @@ pub enum evl_loop_flag {
     /// Start in debug mode, as evl_loop_set_debug does. The environment variable EVL_DEBUG=1 does it for every
     /// loop.
     EVL_LOOP_DEBUG = 1,
-    /// The clock stands still unless evl_loop_advance moves it: for testing programs with timers.
+    /// The clock stands still unless evl_loop_advance moves it: for testing programs with timers. A wait is
+    /// real then: a timer that is not due never ends it, and evl_loop_run_once's timeout is of real time. A
+    /// test advances and calls evl_loop_run_until_idle, in turn.
     EVL_LOOP_MANUAL_CLOCK = 2,
     /// evl_loop_fd becomes readable when a timer is due, too (Linux).
     EVL_LOOP_FD_DEADLINES = 4,
@@ -92,7 +94,8 @@ pub struct evl_exception {
     pub message: *const c_char,
     /// The object given to evl_raise_object, or NULL. It stays evl's; it is released after the handler returns.
     pub object: *mut c_void,
-    /// The handle whose callback failed, or NULL. Borrowed.
+    /// The handle whose callback failed; NULL for a callback that was scheduled without asking for a handle,
+    /// and when none failed. Borrowed.
     pub handle: *mut evl_handle,
     /// Return addresses of the stack that scheduled the callback (debug mode), or NULL.
     pub traceback: *const *mut c_void,
@@ -109,8 +112,7 @@ type HandlerFn =
 
 /// Calls an exception handler of the host.
 ///
-/// # Safety
-/// `function` is a [`HandlerFn`] that the host gave together with `arg`.
+/// # Safety `function` is a [`HandlerFn`] that the host gave together with `arg`.
 unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Report, arg: *mut c_void) {
     let traceback: Vec<*mut c_void> = report.traceback.iter().map(|&address| address as *mut c_void).collect();
     let exception = evl_exception {
@@ -131,8 +133,7 @@ unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Re
 
 /// Reads a failure that the host describes.
 ///
-/// # Safety
-/// `exception` is NULL or begins with its size.
+/// # Safety `exception` is NULL or begins with its size.
 unsafe fn report(exception: *const evl_exception) -> Result<Report> {
     // SAFETY: by this function's contract; what it points to is valid during the call.
     unsafe {
@@ -301,8 +302,8 @@ pub unsafe extern "C-unwind" fn evl_loop_stop_threadsafe(event_loop: *mut evl_lo
 /// descriptor and signal let go.
 ///
 /// Closing a closed loop does nothing and returns 0. References stay valid, and every other call answers
-/// EVL_ECLOSED. From any thread while the loop does not run. Errors: EVL_ERUNNING (it runs), EVL_EWRONGTHREAD
-/// (another thread is using it), -EINVAL (NULL).
+/// EVL_ECLOSED. From any thread while the loop does not run. Errors: EVL_ERUNNING (it runs, on whatever
+/// thread), EVL_EWRONGTHREAD (another thread is inside of one of its functions), -EINVAL (NULL).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_close(event_loop: *mut evl_loop) -> c_int {
     // SAFETY: a live loop or NULL, as documented.
@@ -352,8 +353,8 @@ pub unsafe extern "C-unwind" fn evl_loop_clock_resolution(
     guard(|| unsafe { own::put(resolution_ns, own::borrow(event_loop)?.clock_resolution()) })
 }
 
-/// Moves a manual clock forward by delta_ns. Timers that become due fire at the next run; nothing runs inside
-/// of this call.
+/// Moves a manual clock forward by delta_ns; beyond the end of time it stays there. Timers that become due fire
+/// at the next run; nothing runs inside of this call.
 ///
 /// On the loop's thread, also from callbacks and hooks. Errors: EVL_ECLOCK (the loop has a real clock), -EINVAL
 /// (NULL; delta_ns is negative), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
@@ -363,7 +364,8 @@ pub unsafe extern "C-unwind" fn evl_loop_advance(event_loop: *mut evl_loop, delt
     unsafe { own::on_loop(event_loop, |lp| lp.advance(delta_ns).map(|()| 0)) }
 }
 
-/// The code given to evl_raise_exit by the callback that ended the last run with EVL_EEXIT, or 0.
+/// The code given to evl_raise_exit by the callback that ended the last run; 0 when that did not end with
+/// EVL_EEXIT.
 ///
 /// Any thread. Errors: -EINVAL (NULL).
 #[unsafe(no_mangle)]
@@ -374,10 +376,11 @@ pub unsafe extern "C-unwind" fn evl_loop_exit_code(event_loop: *const evl_loop, 
 
 /// Schedules callback for the next iteration: loop.call_soon. Callbacks run in the order they were scheduled.
 ///
-/// context NULL: the current context is captured. out may be NULL: then no handle is made, which is the fastest
-/// way. Otherwise *out is your reference to a one-shot handle. arg_free runs exactly once, after the call, on
-/// cancel, on close, or when this function fails. On the loop's thread. Errors: -EINVAL (NULL loop or
-/// callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+/// context NULL: the current context is captured. A context that is entered elsewhere when the callback is due:
+/// it is not called, and the exception handler gets EVL_EENTERED. out may be NULL: then no handle is made,
+/// which is the fastest way. Otherwise *out is your reference to a one-shot handle. arg_free runs exactly once,
+/// after the call, on cancel, on close, or when this function fails. On the loop's thread. Errors: -EINVAL
+/// (NULL loop or callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_call_soon(
     event_loop: *mut evl_loop,
@@ -398,8 +401,7 @@ pub unsafe extern "C-unwind" fn evl_loop_call_soon(
 
 /// evl_loop_call_soon when it is not so simple. Apart, so that the simple case needs no stack.
 ///
-/// # Safety
-/// Pointers are live objects or NULL; `out` is writable or NULL.
+/// # Safety Pointers are live objects or NULL; `out` is writable or NULL.
 #[inline(never)]
 unsafe fn call_soon(
     event_loop: *mut evl_loop,
@@ -418,9 +420,11 @@ unsafe fn call_soon(
 
 /// evl_loop_call_soon from any thread: loop.call_soon_threadsafe. Wakes the loop if it sleeps.
 ///
-/// Callbacks of one thread keep their order. The handle, when asked for, may be cancelled on the loop's thread
-/// only. arg_free may run on the thread that closes the loop. Any thread. Errors: -EINVAL (NULL loop or
-/// callback), EVL_ECLOSED, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+/// The calling thread must have a reference of its own during the call (evl_loop_ref, one for each worker).
+/// Callbacks of one thread keep their order. The context captured is the calling thread's. The handle, when
+/// asked for, may be cancelled on the loop's thread only. arg_free may run on the thread that closes the loop.
+/// Any thread. Errors: -EINVAL (NULL loop or callback), EVL_ECLOSED, EVL_EFORKED, EVL_EPANIC,
+/// -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_call_soon_threadsafe(
     event_loop: *mut evl_loop,
@@ -700,8 +704,9 @@ pub unsafe extern "C-unwind" fn evl_loop_metrics(event_loop: *mut evl_loop, metr
 /// Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 ///
 /// Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
-/// and *deadline_ns (may be NULL) is the time of the next timer, or EVL_FOREVER. On the loop's thread, outside
-/// of its callbacks. Errors: EVL_ERUNNING, -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+/// and *deadline_ns (may be NULL) is the time of the next timer (by evl_loop_time; with very many timers it may
+/// be earlier), or EVL_FOREVER. On the loop's thread, outside of its callbacks. Errors: EVL_ERUNNING, -EINVAL,
+/// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_prepare(event_loop: *mut evl_loop, deadline_ns: *mut i64) -> c_int {
     // SAFETY: a live loop or NULL; deadline_ns is writable or NULL.
@@ -728,9 +733,10 @@ pub unsafe extern "C-unwind" fn evl_loop_fd(event_loop: *mut evl_loop) -> c_int 
 /// Sets functions that are called right before and right after the loop waits in the operating system, where a
 /// language releases its lock. They are not called round a poll that does not wait.
 ///
-/// before may advance a manual clock: the deadline is looked at again afterwards. They must not raise. Either
-/// may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or when this function fails.
-/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+/// before is called once for each wait. It may schedule, stop the loop, or advance a manual clock: then the
+/// loop looks at its deadlines again before it waits. They are no callbacks: evl_raise answers
+/// EVL_ENOTINCALLBACK. Either may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or
+/// when this function fails. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_set_wait_hooks(
     event_loop: *mut evl_loop,
@@ -816,7 +822,8 @@ pub unsafe extern "C-unwind" fn evl_loop_set_log(
 /// Makes the loop usable in a child process after fork: it gets a poller of its own, watching the same
 /// descriptors, and is not running. What was scheduled stays scheduled.
 ///
-/// Signal handlers stay the loop's. On any one thread of the child, outside of callbacks. A loop that was not
+/// Signal handlers stay the loop's: a signal that arrives in the child before this call, or before the loop is
+/// closed there, is told afterwards. On any one thread of the child, outside of callbacks. A loop that was not
 /// forked is left alone (0). Errors: -EINVAL, EVL_ECLOSED, EVL_ERUNNING (it runs), EVL_EWRONGTHREAD (another
 /// thread of the parent was inside of the loop when it was forked: it can only be closed), and system errors of
 /// the poller.

@@ -6,6 +6,7 @@ use super::context::evl_context;
 use super::event_loop::evl_loop;
 use super::guard::{guard, predicate, release};
 use super::own;
+use super::timer::evl_timer;
 use crate::engine::callback::Callback;
 use crate::engine::handle::{Handle, WeakHandle};
 use crate::engine::schedule;
@@ -60,8 +61,9 @@ pub unsafe extern "C-unwind" fn evl_handle_schedule(handle: *mut evl_handle) -> 
 /// Cancels the callback: it will not run again, and its arg is released (after the present call, when it is
 /// running). asyncio.events.Handle.cancel; the handle of a timer is cancelled as evl_timer_cancel does.
 ///
-/// Cancelling again, or after the callback has run, does nothing and returns 0; so does cancelling after the
-/// loop was closed. On the loop's thread. Errors: -EINVAL (NULL), EVL_EWRONGTHREAD, EVL_EFORKED.
+/// A call that is ready in this iteration is withheld, too. Cancelling again does nothing and returns 0;
+/// cancelling after the callback has run, or on a closed loop, only marks the handle as cancelled, as in
+/// asyncio. On the loop's thread. Errors: -EINVAL (NULL), EVL_EWRONGTHREAD, EVL_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_handle_cancel(handle: *mut evl_handle) -> c_int {
     // SAFETY: a live handle or NULL, as documented.
@@ -133,6 +135,21 @@ pub unsafe extern "C-unwind" fn evl_handle_traceback_text(
 pub unsafe extern "C-unwind" fn evl_handle_get_loop(handle: *const evl_handle) -> *mut evl_loop {
     // SAFETY: a live handle or NULL, as documented.
     unsafe { handle.as_ref() }.map_or(std::ptr::null_mut(), |h| h.event_loop().cast_mut())
+}
+
+/// The arg of the callback: borrowed, and not to be used once it was released. NULL for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_handle_get_arg(handle: *const evl_handle) -> *mut c_void {
+    // SAFETY: a live handle or NULL, as documented.
+    unsafe { handle.as_ref() }.map_or(std::ptr::null_mut(), Handle::arg)
+}
+
+/// The handle as a timer: the same object, borrowed; NULL when it is none, and for NULL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_handle_as_timer(handle: *mut evl_handle) -> *mut evl_timer {
+    // SAFETY: a live handle or NULL, as documented.
+    let timer = unsafe { handle.as_ref() }.is_some_and(Handle::is_timer);
+    if timer { handle.cast() } else { std::ptr::null_mut() }
 }
 
 /// The context the callback runs in: borrowed, and valid as long as the handle. asyncio.events.Handle._context.

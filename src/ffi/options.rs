@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 
 /// Fills the first `size` bytes: the size, and zeros for the defaults.
 ///
-/// # Safety
-/// `options` is NULL or has `size` writable bytes; all-zero bytes are a valid `T`, which begins with a u32 size.
+/// # Safety `options` is NULL or has `size` writable bytes; all-zero bytes are a valid `T`, which begins with a
+/// u32 size.
 pub(crate) unsafe fn init<T>(options: *mut T, size: u32) -> Result<c_int> {
     if options.is_null() {
         return Err(Error::INVALID);
@@ -25,11 +25,10 @@ pub(crate) unsafe fn init<T>(options: *mut T, size: u32) -> Result<c_int> {
     Ok(0)
 }
 
-/// Reads a struct of the caller's size: what it lacks is zero, what it has beyond `T` must be.
-/// NULL gives all zeros.
+/// Reads a struct of the caller's size: what it lacks is zero, what it has beyond `T` must be. NULL gives all
+/// zeros.
 ///
-/// # Safety
-/// `given` is NULL or begins with its size, and has that many bytes; all-zero bytes are a valid `T`.
+/// # Safety `given` is NULL or begins with its size, and has that many bytes; all-zero bytes are a valid `T`.
 pub(crate) unsafe fn read<T: Copy>(given: *const T) -> Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     if !given.is_null() {
@@ -52,8 +51,8 @@ pub(crate) unsafe fn read<T: Copy>(given: *const T) -> Result<T> {
 
 /// Fills a struct of the caller's size, and keeps that size; what the caller has beyond `T` becomes zero.
 ///
-/// # Safety
-/// `out` is NULL or begins with its size, and has that many writable bytes; `T` begins with a u32 size.
+/// # Safety `out` is NULL or begins with its size, and has that many writable bytes; `T` begins with a u32
+/// size.
 pub(crate) unsafe fn write<T: Copy>(out: *mut T, value: T) -> Result<c_int> {
     if out.is_null() {
         return Err(Error::INVALID);

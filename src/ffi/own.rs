@@ -17,8 +17,7 @@ use crate::error::{Error, Result};
 
 /// An object the caller keeps alive during the call.
 ///
-/// # Safety
-/// `pointer` is NULL or a live object.
+/// # Safety `pointer` is NULL or a live object.
 #[inline]
 pub(crate) unsafe fn borrow<'a, T>(pointer: *const T) -> Result<&'a T> {
     // SAFETY: by this function's contract.
@@ -33,8 +32,7 @@ pub(crate) fn required<T>(pointer: *mut T) -> Result<()> {
 
 /// Writes a result.
 ///
-/// # Safety
-/// `out` is NULL (which is an error) or writable.
+/// # Safety `out` is NULL (which is an error) or writable.
 #[inline]
 pub(crate) unsafe fn put<T>(out: *mut T, value: T) -> Result<c_int> {
     required(out)?;
@@ -45,8 +43,7 @@ pub(crate) unsafe fn put<T>(out: *mut T, value: T) -> Result<c_int> {
 
 /// Writes a result that the caller may not want.
 ///
-/// # Safety
-/// `out` is NULL or writable.
+/// # Safety `out` is NULL or writable.
 pub(crate) unsafe fn put_optional<T>(out: *mut T, value: T) {
     if !out.is_null() {
         // SAFETY: by this function's contract.
@@ -56,8 +53,7 @@ pub(crate) unsafe fn put_optional<T>(out: *mut T, value: T) {
 
 /// Gives a reference to the caller. `out` was found to be there by [`required`].
 ///
-/// # Safety
-/// `out` is writable.
+/// # Safety `out` is writable.
 pub(crate) unsafe fn give<T>(out: *mut *mut T, reference: *mut T) {
     // SAFETY: by this function's contract.
     unsafe { out.write(reference) };
@@ -65,8 +61,7 @@ pub(crate) unsafe fn give<T>(out: *mut *mut T, reference: *mut T) {
 
 /// Gives a reference to a caller who may not want one, in which case none was made.
 ///
-/// # Safety
-/// `out` is NULL or writable.
+/// # Safety `out` is NULL or writable.
 #[inline]
 pub(crate) unsafe fn hand_out(out: *mut *mut Handle, reference: *const Handle) {
     // SAFETY: by this function's contract.
@@ -75,8 +70,7 @@ pub(crate) unsafe fn hand_out(out: *mut *mut Handle, reference: *const Handle) {
 
 /// As [`give`], of an object that is counted as an Arc.
 ///
-/// # Safety
-/// `out` is writable.
+/// # Safety `out` is writable.
 pub(crate) unsafe fn give_arc<T>(out: *mut *mut T, object: Arc<T>) {
     // SAFETY: by this function's contract.
     unsafe { out.write(Arc::into_raw(object).cast_mut()) };
@@ -84,8 +78,7 @@ pub(crate) unsafe fn give_arc<T>(out: *mut *mut T, object: Arc<T>) {
 
 /// A reference of our own to an object of the caller's.
 ///
-/// # Safety
-/// `pointer` is NULL or a live object given by [`give_arc`].
+/// # Safety `pointer` is NULL or a live object given by [`give_arc`].
 pub(crate) unsafe fn clone_arc<T>(pointer: *const T) -> Option<Arc<T>> {
     // SAFETY: by this function's contract; the count is raised before it is owned.
     (!pointer.is_null()).then(|| unsafe {
@@ -96,8 +89,7 @@ pub(crate) unsafe fn clone_arc<T>(pointer: *const T) -> Option<Arc<T>> {
 
 /// `_ref` of an object that is counted as an Arc.
 ///
-/// # Safety
-/// As [`clone_arc`].
+/// # Safety As [`clone_arc`].
 pub(crate) unsafe fn retain_arc<T>(pointer: *mut T) -> *mut T {
     // SAFETY: by this function's contract.
     std::mem::forget(unsafe { clone_arc(pointer) });
@@ -106,8 +98,7 @@ pub(crate) unsafe fn retain_arc<T>(pointer: *mut T) -> *mut T {
 
 /// `_unref` of an object that is counted as an Arc.
 ///
-/// # Safety
-/// `pointer` is NULL or a reference the caller owns and gives up.
+/// # Safety `pointer` is NULL or a reference the caller owns and gives up.
 pub(crate) unsafe fn release_arc<T>(pointer: *mut T) {
     if !pointer.is_null() {
         // SAFETY: by this function's contract.
@@ -117,8 +108,7 @@ pub(crate) unsafe fn release_arc<T>(pointer: *mut T) {
 
 /// As [`give`], of an object with one owner.
 ///
-/// # Safety
-/// `out` is writable.
+/// # Safety `out` is writable.
 pub(crate) unsafe fn give_box<T>(out: *mut *mut T, object: T) {
     // SAFETY: by this function's contract.
     unsafe { out.write(Box::into_raw(Box::new(object))) };
@@ -126,8 +116,7 @@ pub(crate) unsafe fn give_box<T>(out: *mut *mut T, object: T) {
 
 /// Frees what [`give_box`] gave.
 ///
-/// # Safety
-/// `pointer` is NULL or was given by [`give_box`] and is given up.
+/// # Safety `pointer` is NULL or was given by [`give_box`] and is given up.
 pub(crate) unsafe fn drop_box<T>(pointer: *mut T) {
     if !pointer.is_null() {
         // SAFETY: by this function's contract.
@@ -137,8 +126,7 @@ pub(crate) unsafe fn drop_box<T>(pointer: *mut T) {
 
 /// A string of the caller's, copied.
 ///
-/// # Safety
-/// `pointer` is NULL or a NUL-terminated string.
+/// # Safety `pointer` is NULL or a NUL-terminated string.
 pub(crate) unsafe fn string(pointer: *const c_char) -> Option<CString> {
     // SAFETY: by this function's contract.
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_owned())
@@ -146,8 +134,7 @@ pub(crate) unsafe fn string(pointer: *const c_char) -> Option<CString> {
 
 /// A string of the caller's; what is no UTF-8 is left out from there on.
 ///
-/// # Safety
-/// `pointer` is NULL or a NUL-terminated string that lives as long as the result is used.
+/// # Safety `pointer` is NULL or a NUL-terminated string that lives as long as the result is used.
 pub(crate) unsafe fn text<'a>(pointer: *const c_char) -> Option<&'a str> {
     if pointer.is_null() {
         return None;
@@ -160,8 +147,7 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char) -> Option<&'a str> {
 
 /// Copies a string out, cut where it does not fit, and returns its whole length.
 ///
-/// # Safety
-/// `buffer` has `size` writable bytes, or is NULL.
+/// # Safety `buffer` has `size` writable bytes, or is NULL.
 pub(crate) unsafe fn fill(buffer: *mut c_char, size: usize, text: &str) -> Result<c_int> {
     if buffer.is_null() && size > 0 {
         return Err(Error::INVALID);
@@ -179,8 +165,7 @@ pub(crate) unsafe fn fill(buffer: *mut c_char, size: usize, text: &str) -> Resul
 
 /// Copies addresses out, as many as fit, and returns how many there are.
 ///
-/// # Safety
-/// `out` has room for `capacity` pointers, or is NULL.
+/// # Safety `out` has room for `capacity` pointers, or is NULL.
 pub(crate) unsafe fn fill_array(out: *mut *mut c_void, capacity: usize, addresses: &[usize]) -> Result<c_int> {
     if out.is_null() && capacity > 0 {
         return Err(Error::INVALID);
@@ -194,8 +179,7 @@ pub(crate) unsafe fn fill_array(out: *mut *mut c_void, capacity: usize, addresse
 
 /// The body of a function that uses a loop: enters it, and poisons it when the body panics.
 ///
-/// # Safety
-/// `event_loop` is NULL or a live loop.
+/// # Safety `event_loop` is NULL or a live loop.
 #[inline]
 pub(crate) unsafe fn on_loop(event_loop: *mut EventLoop, body: impl FnOnce(&Owned) -> Result<c_int>) -> c_int {
     // SAFETY: by this function's contract.
@@ -213,8 +197,7 @@ fn entered(event_loop: &EventLoop, body: impl FnOnce(&Owned) -> Result<c_int>) -
 
 /// The body of a run function. A panic poisons the loop where it runs.
 ///
-/// # Safety
-/// `event_loop` is NULL or a live loop.
+/// # Safety `event_loop` is NULL or a live loop.
 pub(crate) unsafe fn run(event_loop: *mut EventLoop, body: impl FnOnce(&EventLoop) -> Result<c_int>) -> c_int {
     // SAFETY: by this function's contract.
     guard(|| body(unsafe { borrow(event_loop) }?))
@@ -222,8 +205,7 @@ pub(crate) unsafe fn run(event_loop: *mut EventLoop, body: impl FnOnce(&EventLoo
 
 /// The body of a function that uses a handle, which needs its loop.
 ///
-/// # Safety
-/// `handle` is NULL or a live handle.
+/// # Safety `handle` is NULL or a live handle.
 #[inline]
 pub(crate) unsafe fn on_handle(handle: *mut Handle, body: impl FnOnce(&Owned, &Handle) -> Result<c_int>) -> c_int {
     // SAFETY: by this function's contract; a handle keeps its loop's memory.
@@ -233,8 +215,7 @@ pub(crate) unsafe fn on_handle(handle: *mut Handle, body: impl FnOnce(&Owned, &H
 
 /// The body of a function of a handle that does not need its loop to be open.
 ///
-/// # Safety
-/// `handle` is NULL or a live handle.
+/// # Safety `handle` is NULL or a live handle.
 pub(crate) unsafe fn with_handle(handle: *mut Handle, body: impl FnOnce(&Handle) -> Result<c_int>) -> c_int {
     // SAFETY: by this function's contract.
     guard(|| body(unsafe { borrow(handle) }?))
@@ -242,8 +223,7 @@ pub(crate) unsafe fn with_handle(handle: *mut Handle, body: impl FnOnce(&Handle)
 
 /// The body of a function that takes a callback over: the callback's arg is released when it fails.
 ///
-/// # Safety
-/// `event_loop` is NULL or a live loop, `context` is NULL or a live context.
+/// # Safety `event_loop` is NULL or a live loop, `context` is NULL or a live context.
 #[inline]
 pub(crate) unsafe fn register(
     event_loop: *mut EventLoop,
@@ -265,8 +245,7 @@ pub(crate) unsafe fn register(
 
 /// [`register`] for any thread: the loop is not entered.
 ///
-/// # Safety
-/// As [`register`].
+/// # Safety As [`register`].
 pub(crate) unsafe fn register_threadsafe(
     event_loop: *mut EventLoop,
     callback: Callback,
@@ -287,8 +266,7 @@ pub(crate) unsafe fn register_threadsafe(
 
 /// evl_loop_call_soon when it takes no more than storing four words; false: nothing was done.
 ///
-/// # Safety
-/// `event_loop` is NULL or a live loop; `out` is NULL or writable.
+/// # Safety `event_loop` is NULL or a live loop; `out` is NULL or writable.
 #[inline]
 pub(crate) unsafe fn call_soon_fast(
     event_loop: *mut EventLoop,
@@ -313,8 +291,7 @@ pub(crate) unsafe fn call_soon_fast(
 
 /// evl_loop_call_at when it is as simple; false: nothing was done.
 ///
-/// # Safety
-/// As [`call_soon_fast`].
+/// # Safety As [`call_soon_fast`].
 #[inline]
 pub(crate) unsafe fn call_at_fast(
     event_loop: *mut EventLoop,

@@ -100,7 +100,7 @@ pub unsafe extern "C-unwind" fn evl_policy_unref(policy: *mut evl_policy) {
 ///
 /// A default policy makes a loop only on the main thread, and only if evl_policy_set_loop was never called
 /// there (with NULL counts as called). Any thread. Errors: EVL_ENOLOOP, -EINVAL (NULL), EVL_ENOTIMPLEMENTED,
-/// what the factory or table returns.
+/// what the factory or table returns (EVL_ENOLOOP when it returns 0 without a loop).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_policy_get_loop(policy: *mut evl_policy, out: *mut *mut evl_loop) -> c_int {
     // SAFETY: a live policy or NULL; out is writable or NULL.
@@ -213,7 +213,8 @@ pub unsafe extern "C-unwind" fn evl_set_running_loop(event_loop: *mut evl_loop) 
 
 /// The running loop of this thread, or else the policy's: asyncio.get_event_loop. *out is a reference of yours.
 ///
-/// Any thread. Errors: as evl_policy_get_loop.
+/// A default policy makes a loop on the main thread only: other threads set one first. Any thread. Errors: as
+/// evl_policy_get_loop.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_get_loop(out: *mut *mut evl_loop) -> c_int {
     // SAFETY: out is writable or NULL.

@@ -15,8 +15,8 @@
  *   was given it fails. It never runs while that callback is on the stack.
  * Failures. A callback reports a failure by evl_raise; the loop then calls its exception handler. C++ exceptions and
  *   pthread_exit must not leave a callback (the process aborts and says so), nor may longjmp (undefined).
- * Threads. A loop is used from the thread that runs it; another thread's call answers EVL_EWRONGTHREAD. While it does not run,
- *   any thread may use it, one at a time. Functions marked "Any thread", and those named ..._threadsafe, may be called from
+ * Threads. A loop is used from the thread that runs it; another thread's call answers EVL_EWRONGTHREAD (run and close:
+ *   EVL_ERUNNING). While it does not run, any thread may use it, one at a time; who uses it has a reference. Functions marked "Any thread", and those named ..._threadsafe, may be called from
  *   anywhere. Callbacks run on the loop's thread, inside of a run function.
  * Time is int64_t nanoseconds of the loop's clock, which is monotonic. EVL_FOREVER means no limit.
  * Sized structs begin with their size; fill them by their _init function, or zero them and set size.
@@ -28,7 +28,7 @@
 
 /* No limit of time. */
 #define EVL_FOREVER INT64_MAX
-/* Milliseconds and seconds as nanoseconds, in 64 bits. */
+/* Milliseconds and seconds as nanoseconds, in 64 bits. x is an integer: a fraction is cut off first. */
 #define EVL_MS(x) ((int64_t)(x) * INT64_C(1000000))
 #define EVL_SECONDS(x) ((int64_t)(x) * INT64_C(1000000000))
 

@@ -14,8 +14,9 @@ use crate::engine::callback::Callback;
 /// One loop owns a signal; a handler it had before is replaced and its handle cancelled. A signal that arrives
 /// while the loop does not run is delivered when it runs. The action is installed with SA_RESTART. Any thread
 /// may register that may use the loop. Ownership, context, out as evl_loop_add_reader. Errors: -EINVAL (NULL
-/// loop or callback, no such signal), EVL_ESIGNAL (SIGKILL and SIGSTOP cannot be caught), EVL_EBUSY (another
-/// loop owns it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+/// loop or callback, no such signal), EVL_ESIGNAL (SIGKILL and SIGSTOP cannot be caught; SIGSEGV, SIGBUS,
+/// SIGFPE and SIGILL tell of a fault that a loop cannot handle), EVL_EBUSY (another loop owns it), EVL_ECLOSED,
+/// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_add_signal_handler(
     event_loop: *mut evl_loop,

@@ -54,10 +54,12 @@ pub unsafe extern "C-unwind" fn evl_timer_schedule(timer: *mut evl_timer) -> c_i
 /// Moves the timer to another deadline and starts it if it is not started. Allocates nothing for a timer that
 /// is started, and moving a deadline later, as idle timeouts do, is little more than a store.
 ///
-/// Equal deadlines still fire in the order they were set. It may be called by the timer's own callback, unless
-/// the timer is one-shot. For a timer made by call_every, the next tick moves and the interval stays. On the
-/// loop's thread. Errors: EVL_ECANCELLED, EVL_EDONE, -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD,
-/// EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+/// when_ns is a time, not a delay: an idle timeout adds its delay to evl_loop_now. Equal deadlines still fire
+/// in the order they were set. It may be called by the timer's own callback, unless the timer is one-shot, that
+/// is, made by call_later or call_at: EVL_EDONE then and afterwards; evl_timer_new makes one that can be
+/// started again. For a timer made by call_every, the next tick moves and the interval stays. On the loop's
+/// thread. Errors: EVL_ECANCELLED, EVL_EDONE, -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED,
+/// EVL_EPANIC, -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_timer_reschedule(timer: *mut evl_timer, when_ns: i64) -> c_int {
     // SAFETY: a live timer or NULL, as documented.
