@@ -566,8 +566,12 @@ EVL_API int evl_context_copy_current(evl_context **out);
 // Calls callback(arg) at once, on this thread, with context as the current one: Context.run. What it sets
 // stays in context.
 //
-// A context is entered once at a time. Any thread. Errors: EVL_EENTERED, -EINVAL (NULL context or callback).
-EVL_API int evl_context_run(evl_context *context, evl_callback callback, void *arg);
+// Outside of the loop's callbacks evl_raise is not to be had in callback. A context is entered once at a time.
+// Any thread. Errors: EVL_EENTERED, -EINVAL (NULL context or callback).
+EVL_API
+int evl_context_run(evl_context *context,
+                    evl_callback callback,
+                    void *arg);
 
 // Makes context the current one of this thread until evl_context_exit: PyContext_Enter, for bindings that
 // cannot use evl_context_run. evl holds a reference meanwhile.
@@ -810,11 +814,10 @@ EVL_API int evl_loop_default_exception_handler(evl_loop *event_loop, const struc
 // Reports a failure as if a callback had: calls the exception handler, or the default one.
 // loop.call_exception_handler.
 //
-// exception begins with its size; message NULL means "Unhandled exception in event loop". Thread and errors as
-// evl_loop_default_exception_handler; EVL_EEXIT when the handler called evl_raise_exit.
-EVL_API
-int evl_loop_call_exception_handler(evl_loop *event_loop,
-                                    const struct evl_exception *exception);
+// exception begins with its size; its code is negative; message NULL means "Unhandled exception in event
+// loop". Thread and errors as evl_loop_default_exception_handler; EVL_EEXIT when the handler called
+// evl_raise_exit.
+EVL_API int evl_loop_call_exception_handler(evl_loop *event_loop, const struct evl_exception *exception);
 
 // Registers callback to be called by evl_loop_run_shutdown, last registered first: what shutdown_asyncgens is
 // to asyncio.
@@ -848,6 +851,12 @@ EVL_API int evl_loop_metrics(evl_loop *event_loop, struct evl_metrics *metrics);
 EVL_API
 int evl_loop_prepare(evl_loop *event_loop,
                      int64_t *deadline_ns);
+
+// The deadline of the next timer, or EVL_FOREVER: for programs that move a manual clock, also in wait hooks.
+// Exact; looks through all timers.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_next_deadline(evl_loop *event_loop, int64_t *deadline_ns);
 
 // Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other
 // threads; with EVL_LOOP_FD_DEADLINES also due timers. The loop owns it; only wait for it to be readable.

@@ -1,7 +1,6 @@
 //! Policies: which loop a thread has (`asyncio.events.BaseDefaultEventLoopPolicy`, `AbstractEventLoopPolicy`).
 
 use std::cell::UnsafeCell;
-use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Weak};
@@ -43,7 +42,7 @@ struct Local {
 }
 
 /// What all default policies know of all threads, by policy and thread: one lock, which fork can hold.
-static LOCALS: Lock<BTreeMap<(usize, u64), Local>> = Lock::new(BTreeMap::new());
+static LOCALS: Lock<Vec<((usize, u64), Local)>> = Lock::new(Vec::new());
 
 /// The process's policy; None: a default one on the next use.
 static CURRENT: Lock<Option<Arc<Policy>>> = Lock::new(None);
@@ -156,7 +155,7 @@ impl Policy {
 
     /// Lets go of the loop of a thread that has ended.
     pub(crate) fn forget_thread(&self, key: u64) {
-        let gone = LOCALS.lock().remove(&(self.address(), key));
+        let gone = take(&mut LOCALS.lock(), |known| *known == (self.address(), key));
         // Outside of the lock: it may release the loop, and call the host.
         drop(gone);
     }
@@ -211,21 +210,28 @@ impl Policy {
     fn local<R>(&self, f: impl FnOnce(&mut Local) -> R) -> R {
         let key = (self.address(), thread::current().key());
         let mut locals = LOCALS.lock();
-        if let Kind::Default { this, .. } = &self.kind
-            && !locals.contains_key(&key)
-        {
-            thread::forget_at_exit(this.clone());
-        }
-        f(locals.entry(key).or_default())
+        let at = locals.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            if let Kind::Default { this, .. } = &self.kind {
+                thread::forget_at_exit(this.clone());
+            }
+            locals.push((key, Local::default()));
+            locals.len() - 1
+        });
+        f(&mut locals[at].1)
     }
+}
+
+/// Takes one entry out.
+fn take(locals: &mut Vec<((usize, u64), Local)>, which: impl Fn(&(usize, u64)) -> bool) -> Option<Local> {
+    let at = locals.iter().position(|(known, _)| which(known))?;
+    Some(locals.swap_remove(at).1)
 }
 
 impl Drop for Policy {
     fn drop(&mut self) {
         let address = self.address();
         let mut locals = LOCALS.lock();
-        let keys: Vec<_> = locals.range((address, 0)..=(address, u64::MAX)).map(|(key, _)| *key).collect();
-        let gone: Vec<Local> = keys.iter().filter_map(|key| locals.remove(key)).collect();
+        let gone: Vec<Local> = std::iter::from_fn(|| take(&mut locals, |known| known.0 == address)).collect();
         drop(locals);
         // Outside of the lock: it may release loops, and call the host.
         drop(gone);

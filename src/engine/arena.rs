@@ -18,8 +18,8 @@ const HEADER: usize = 64;
 pub(crate) const CELLS: usize = (PAGE - HEADER) / size_of::<Handle>();
 /// A slot is a page's number and a cell's place in it.
 const CELL_BITS: u32 = 7;
-/// Pages are allocated in chunks that double, up to this many: the size of a huge page, so that the many cells of a large loop
-/// are found without missing the address cache.
+/// Pages are allocated in chunks that double, up to this many: the size of a huge page. Chunks that lie side by side share
+/// huge pages, so that the many cells of a large loop are found without missing the address cache.
 const LARGEST_CHUNK: usize = 512;
 
 const _: () = assert!(CELLS <= 1 << CELL_BITS && size_of::<Page>() <= HEADER && align_of::<Handle>() <= HEADER);
@@ -158,9 +158,8 @@ impl Arena {
     }
 
     fn layout(pages: usize) -> Layout {
-        let align = if pages == LARGEST_CHUNK { pages * PAGE } else { PAGE };
-        // SAFETY: both are powers of two, and LARGEST_CHUNK pages are far from overflowing.
-        unsafe { Layout::from_size_align_unchecked(pages * PAGE, align) }
+        // SAFETY: PAGE is a power of two, and LARGEST_CHUNK pages are far from overflowing.
+        unsafe { Layout::from_size_align_unchecked(pages * PAGE, PAGE) }
     }
 }
 

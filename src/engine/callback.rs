@@ -65,17 +65,23 @@ impl Drop for FreeArg {
 }
 
 /// Releases an argument. No borrow of any loop's state may be held: the host's function may call evl.
+#[inline]
 pub(crate) fn release(arg: *mut c_void, free: Option<CallFn>) {
     if let Some(free) = free {
-        let thread = thread::current();
-        // A raise in here belongs to no callback.
-        let inside = thread.in_callback.replace(false);
-        let slot = thread.slot.get();
-        // SAFETY: the host gave the pair to be called once, and whoever calls this gives its right to it up.
-        unsafe { call(free, arg) };
-        context::unwind(thread, slot);
-        thread.in_callback.set(inside);
+        release_now(arg, free);
     }
+}
+
+#[inline(never)]
+fn release_now(arg: *mut c_void, free: CallFn) {
+    let thread = thread::current();
+    // A raise in here belongs to no callback.
+    let inside = thread.in_callback.replace(false);
+    let slot = thread.slot.get();
+    // SAFETY: the host gave the pair to be called once, and whoever calls this gives its right to it up.
+    unsafe { call(free, arg) };
+    context::unwind(thread, slot);
+    thread.in_callback.set(inside);
 }
 
 /// Calls into the host. Whatever unwinds out of it, other than a panic of ours, ends the process with a message: the frames between

@@ -182,7 +182,12 @@ impl Word {
     /// A snapshot of what `self` is now.
     #[inline]
     pub(crate) fn capture(self) -> Word {
-        if self.is_none() { Word::NONE } else { self.shared_map().map_or(Word::NONE, Word::snapshot) }
+        if self.is_none() { Word::NONE } else { self.capture_some() }
+    }
+
+    #[inline(never)]
+    fn capture_some(self) -> Word {
+        self.shared_map().map_or(Word::NONE, Word::snapshot)
     }
 
     /// A word that refers to an object of the host's choice.
@@ -198,10 +203,15 @@ impl Word {
     }
 
     /// Gives up what the word owns. No borrow of a loop's state may be held: values are released by the host's functions.
+    #[inline]
     pub(crate) fn release(self) {
-        if self.is_none() {
-            return;
+        if !self.is_none() {
+            self.release_some();
         }
+    }
+
+    #[inline(never)]
+    fn release_some(self) {
         match self.tag() {
             // SAFETY: the word owned one count, which goes with it.
             SNAPSHOT => drop(unsafe { Arc::from_raw((self.0 & !TAG) as *const Map) }),

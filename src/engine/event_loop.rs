@@ -201,7 +201,7 @@ impl EventLoop {
         };
         let made = Box::into_raw(Box::new(EventLoop {
             owner: AtomicUsize::new(NOBODY),
-            inbox: Inbox::new(poller.waker()),
+            inbox: Inbox::new(),
             state: UnsafeCell::new(State { poller: Some(poller), ..state }),
             extras: Lock::new(HashMap::new()),
             shared_cells: Lock::new(Arena::new(ptr::null(), true)),
@@ -246,6 +246,7 @@ impl EventLoop {
     }
 
     /// Takes a loop that nobody uses for one call.
+    #[inline(never)]
     fn claim(&self) -> Result<Owned<'_>> {
         let owned = self.try_claim().map_err(Self::refusal)?;
         // What was posted before this call stands before what it schedules.
@@ -466,6 +467,7 @@ impl<'a> Owned<'a> {
 
     /// The descriptor a host may wait on.
     pub(crate) fn fd(&self) -> Result<c_int> {
+        self.ensure_waker()?;
         self.with(|state| {
             state.embedded = true;
             state.poller.as_ref().and_then(Poller::fd).ok_or(Error::from_code(-libc::ENOSYS))
@@ -479,9 +481,20 @@ pub(crate) fn pointer_of(arg: Option<&Arc<FreeArg>>) -> *mut c_void {
 }
 
 impl Drop for Owned<'_> {
+    #[inline]
     fn drop(&mut self) {
+        if self.claimed {
+            self.give_back();
+        }
+    }
+}
+
+impl Owned<'_> {
+    /// Ends a call that took the loop.
+    #[inline(never)]
+    fn give_back(&self) {
         // A fork or a failure inside of the call has put something else into `owner`.
-        if self.claimed && self.event_loop.is_owned_here() {
+        if self.event_loop.is_owned_here() {
             let orphaned = self.with(|state| std::mem::take(&mut state.orphaned));
             let this: *const EventLoop = self.event_loop;
             self.event_loop.owner.store(NOBODY, Ordering::Release);

@@ -126,11 +126,11 @@ fn closed() -> *mut Node {
 }
 
 impl Inbox {
-    pub(crate) fn new(waker: i32) -> Self {
+    pub(crate) fn new() -> Self {
         Inbox {
             head: Apart(AtomicPtr::new(ptr::null_mut())),
             sleeping: Apart(AtomicBool::new(true)),
-            waker: AtomicI32::new(waker),
+            waker: AtomicI32::new(-1),
             waking: AtomicU32::new(0),
         }
     }
@@ -182,6 +182,11 @@ impl Inbox {
             poller::wake(waker);
         }
         self.waking.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether there is nothing yet that wakes the poller.
+    pub(crate) fn lacks_waker(&self) -> bool {
+        self.waker.load(Ordering::Relaxed) < 0
     }
 
     /// Changes what wakes the poller (-1: nothing), and waits until nobody is using the one before.

@@ -365,40 +365,43 @@ impl Owned<'_> {
         self.take_signals()
     }
 
-    /// Polls, waiting at most `limit` nanoseconds of real time. A signal that is none of ours does not end the wait.
+    /// Polls, waiting at most `limit` nanoseconds of real time. A signal that is none of ours does not end the wait, nor does a
+    /// wake-up whose reason is gone.
     fn sleep(&self, limit: i64) -> Result<()> {
         let inbox = &self.event_loop().inbox;
         let end = if limit == FOREVER { FOREVER } else { super::clock::monotonic().saturating_add(limit) };
         let mut left = limit;
         let result = loop {
             // The poller must be as it will be before the loop says that it sleeps: renewing it loses wake-ups.
-            if let Err(error) = self.flush_watch() {
+            if let Err(error) = self.flush_watch().and_then(|()| self.ensure_waker()) {
                 break Err(error);
             }
-            left = if self.is_busy() { 0 } else { left.min(self.time_left()) };
+            let wait = if self.is_busy() { 0 } else { left.min(self.time_left()) };
             let quiet = inbox.fall_asleep() && !self.with(|state| state.signals.have_arrived());
-            match self.poll(if quiet { left } else { 0 }) {
-                Ok(false) if quiet && left > 0 => {
-                    left = if end == FOREVER { FOREVER } else { (end - super::clock::monotonic()).max(0) };
-                }
-                result => break result.map(|_| ()),
+            let polled = self.poll(if quiet { wait } else { 0 });
+            let woken = !inbox.is_empty() || self.with(|state| state.signals.have_arrived());
+            if polled.is_err() || wait == 0 || woken || self.is_busy() || self.time_left() == 0 {
+                break polled;
+            }
+            left = if end == FOREVER { FOREVER } else { end.saturating_sub(super::clock::monotonic()) };
+            if left <= 0 {
+                break Ok(());
             }
         };
         inbox.wake_up();
         result
     }
 
-    /// Asks the poller, waiting at most `timeout`, and makes the watchers of what is ready ready. False when the wait was
-    /// interrupted.
-    fn poll(&self, timeout: i64) -> Result<bool> {
+    /// Asks the poller, waiting at most `timeout`, and makes the watchers of what is ready ready.
+    fn poll(&self, timeout: i64) -> Result<()> {
         self.flush_watch()?;
         let idle = self.with(|state| state.watch.is_idle() && !state.embedded);
         if timeout == 0 && idle {
-            return Ok(true);
+            return Ok(());
         }
         // Told what the host's failing handlers may have scheduled meanwhile.
         let timeout = if self.with(|state| state.ready.len() > 0) { 0 } else { timeout };
-        let whole = self.with(|state| {
+        self.with(|state| {
             state.counters.polls += 1;
             state.unpolled = 0;
             let Some(mut poller) = state.poller.take() else { return Err(Error::CLOSED) };
@@ -416,7 +419,7 @@ impl Owned<'_> {
             let now = self.now();
             self.with(|state| state.polled_at = now);
         }
-        Ok(whole)
+        Ok(())
     }
 
     /// Runs what is ready now.
@@ -598,8 +601,8 @@ impl Owned<'_> {
     #[cold]
     fn report_slow(&self, handle: &Handle, took: i64) {
         if took >= self.event_loop().slow_callback() {
-            let seconds = took as f64 / 1e9;
-            self.log(debug::WARNING, &format!("Executing {} took {seconds:.3} seconds", handle.repr()));
+            let (seconds, rest) = (took / 1_000_000_000, took / 1_000_000 % 1000);
+            self.log(debug::WARNING, &format!("Executing {} took {seconds}.{rest:03} seconds", handle.repr()));
         }
     }
 
@@ -627,6 +630,11 @@ impl Owned<'_> {
         // SAFETY: the reference taken above.
         unsafe { Handle::release_ptr(handle) };
         result
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn next_deadline(&self) -> i64 {
+        self.with(|state| state.timers.exact_next(&state.cells)).unwrap_or(FOREVER)
     }
 
     /// Gets ready for a host that waits on the poller's descriptor: whether something is ready, and when the next timer is due.

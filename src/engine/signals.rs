@@ -212,6 +212,7 @@ impl Owned<'_> {
         want_handle: bool,
     ) -> Result<*const Handle> {
         check(number)?;
+        self.ensure_waker()?;
         let handle = self.new_cell(callback, context, SIGNAL | REGISTERED, want_handle, i64::from(number))?;
         if let Err(error) = self.own_signal(number) {
             self.discard(handle);
@@ -236,7 +237,7 @@ impl Owned<'_> {
             Some(_) => return Err(Error::BUSY.detail(|| format!("another loop handles signal {number}"))),
             None => {}
         }
-        let waker = self.with(|state| state.poller.as_ref().map_or(-1, poller::Poller::waker));
+        let waker = self.with(|state| state.poller.as_mut().ok_or(Error::CLOSED)?.waker())?;
         set_waker(number, waker);
         let previous = install(number)?;
         owners[number as usize] = Some(Owner { event_loop: self.pointer(), previous });
@@ -269,9 +270,9 @@ impl Owned<'_> {
         if !self.with(|state| state.signals.have_arrived()) {
             return Ok(());
         }
-        let mut handlers: Vec<(*const Handle, c_int)> = self.with(|state| state.signals.iter().collect());
-        handlers.sort_unstable_by_key(|&(_, number)| number);
-        for (handle, number) in handlers {
+        for number in 1..COUNT as c_int {
+            let found = self.with(|state| state.signals.iter().find(|&(_, known)| known == number));
+            let Some((handle, _)) = found else { continue };
             if ARRIVED.fetch_and(!bit(number), Ordering::SeqCst) & bit(number) == 0 {
                 continue;
             }

@@ -162,6 +162,16 @@ impl Timers {
         }
     }
 
+    /// When the next timer is due, exactly. Looks through all of them.
+    pub(crate) fn exact_next(&self, cells: &Arena) -> Option<i64> {
+        self.all().filter_map(|key| current(cells, key)).min().map(|key| signed(key.deadline()))
+    }
+
+    fn all(&self) -> impl Iterator<Item = Key> + '_ {
+        let wheel = self.wheel.iter().flat_map(|wheel| wheel.iter());
+        self.heap.iter().chain(&self.turn).chain(wheel).copied()
+    }
+
     /// Takes the next timer that is due at `now`; it is no longer started.
     #[inline]
     pub(crate) fn take_due(&mut self, cells: &Arena, now: i64) -> Result<Option<*const Handle>> {
@@ -186,10 +196,8 @@ impl Timers {
 
     /// All started timers in the order they would fire.
     pub(crate) fn sorted(&self, cells: &Arena) -> Vec<*const Handle> {
-        let wheel = self.wheel.iter().flat_map(|wheel| wheel.iter());
-        let keys = self.heap.iter().chain(&self.turn).chain(wheel);
-        let mut keys: Vec<Key> = keys.filter_map(|&key| current(cells, key)).collect();
-        keys.sort_unstable();
+        let mut keys: Vec<Key> = self.all().filter_map(|key| current(cells, key)).collect();
+        sort(&mut keys);
         keys.iter().map(|key| cells.at(key.slot())).collect()
     }
 
@@ -240,7 +248,8 @@ impl Timers {
                     // They are about to be looked at, far from each other.
                     prefetch(cells.at(key.slot()));
                 }
-                self.turn.sort_unstable_by(|a, b| b.cmp(a));
+                sort(&mut self.turn);
+                self.turn.reverse();
             }
         }
         Ok(true)
@@ -326,6 +335,12 @@ impl Timers {
         }
         self.heap.shrink_to(self.heap.len() * 4);
     }
+}
+
+/// Apart, so that there is one sort in the library.
+#[inline(never)]
+fn sort(keys: &mut [Key]) {
+    keys.sort_unstable();
 }
 
 /// The key that stands for a key's timer now; None when the key is stale.

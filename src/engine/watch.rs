@@ -320,14 +320,27 @@ impl Owned<'_> {
         result
     }
 
+    /// Makes sure that other threads and signals can wake the poller.
+    #[inline]
+    pub(crate) fn ensure_waker(&self) -> Result<()> {
+        let inbox = &self.event_loop().inbox;
+        if inbox.lacks_waker() {
+            let waker = self.with(|state| state.poller.as_mut().ok_or(Error::CLOSED)?.waker())?;
+            inbox.set_waker(waker);
+            if !inbox.is_empty() {
+                inbox.wake();
+            }
+        }
+        Ok(())
+    }
+
     /// Has the poller start over, and everything be told to it again at the next poll.
     pub(crate) fn rebuild_poller(&self) -> Result<()> {
         let waker = self.with(|state| -> Result<_> {
             let poller = state.poller.as_mut().ok_or(Error::CLOSED)?;
             poller.renew()?;
-            let waker = poller.waker();
             state.watch.start_over();
-            Ok(waker)
+            poller.waker()
         })?;
         self.event_loop().inbox.set_waker(waker);
         self.move_signal_waker(waker);

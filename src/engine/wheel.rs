@@ -123,7 +123,10 @@ impl Wheel {
         let (level, digit, start) = self.first()?;
         if self.bound.is_none() {
             let slot = &self.levels[level].slots[digit];
-            let least = if slot.len() > SEARCHED { None } else { slot.iter().map(|key| key.deadline()).min() };
+            // A slot that was just reached may hide earlier keys below.
+            let reached = level > 0 && start <= self.horizon;
+            let least =
+                if reached || slot.len() > SEARCHED { None } else { slot.iter().map(|key| key.deadline()).min() };
             self.bound = Some(least.unwrap_or(start));
         }
         self.bound

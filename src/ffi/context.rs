@@ -225,7 +225,8 @@ pub unsafe extern "C-unwind" fn evl_context_copy_current(out: *mut *mut evl_cont
 /// Calls callback(arg) at once, on this thread, with context as the current one: Context.run. What it sets
 /// stays in context.
 ///
-/// A context is entered once at a time. Any thread. Errors: EVL_EENTERED, -EINVAL (NULL context or callback).
+/// Outside of the loop's callbacks evl_raise is not to be had in callback. A context is entered once at a time.
+/// Any thread. Errors: EVL_EENTERED, -EINVAL (NULL context or callback).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_context_run(
     context: *mut evl_context,

@@ -139,6 +139,9 @@ unsafe fn report(exception: *const evl_exception) -> Result<Report> {
     unsafe {
         own::required(exception.cast_mut())?;
         let given: evl_exception = options::read(exception)?;
+        if given.code >= 0 {
+            return Err(Error::INVALID);
+        }
         let traceback = if given.traceback.is_null() {
             Vec::new()
         } else {
@@ -630,8 +633,9 @@ pub unsafe extern "C-unwind" fn evl_loop_default_exception_handler(
 /// Reports a failure as if a callback had: calls the exception handler, or the default one.
 /// loop.call_exception_handler.
 ///
-/// exception begins with its size; message NULL means "Unhandled exception in event loop". Thread and errors as
-/// evl_loop_default_exception_handler; EVL_EEXIT when the handler called evl_raise_exit.
+/// exception begins with its size; its code is negative; message NULL means "Unhandled exception in event
+/// loop". Thread and errors as evl_loop_default_exception_handler; EVL_EEXIT when the handler called
+/// evl_raise_exit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_call_exception_handler(
     event_loop: *mut evl_loop,
@@ -717,6 +721,16 @@ pub unsafe extern "C-unwind" fn evl_loop_prepare(event_loop: *mut evl_loop, dead
             Ok(c_int::from(ready))
         })
     }
+}
+
+/// The deadline of the next timer, or EVL_FOREVER: for programs that move a manual clock, also in wait hooks.
+/// Exact; looks through all timers.
+///
+/// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_next_deadline(event_loop: *mut evl_loop, deadline_ns: *mut i64) -> c_int {
+    // SAFETY: a live loop or NULL; deadline_ns is writable or NULL.
+    unsafe { own::on_loop(event_loop, |lp| own::put(deadline_ns, lp.next_deadline())) }
 }
 
 /// Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other

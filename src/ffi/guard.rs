@@ -16,10 +16,14 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<c_int>) -> c_int {
 /// The code of a result.
 #[inline]
 pub(crate) fn answer(result: Result<c_int>) -> c_int {
-    result.unwrap_or_else(|error| {
-        thread::settle_detail();
-        error.code()
-    })
+    result.unwrap_or_else(failure)
+}
+
+#[cold]
+#[inline(never)]
+fn failure(error: Error) -> c_int {
+    thread::settle_detail();
+    error.code()
 }
 
 /// The answer of a predicate, which cannot fail; NULL answers 0.

@@ -1,5 +1,6 @@
 //! Who owns a pointer: borrowed objects, outputs that give a reference away, strings, and callbacks that are taken over.
 
+use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -189,10 +190,15 @@ pub(crate) unsafe fn on_loop(event_loop: *mut EventLoop, body: impl FnOnce(&Owne
 #[inline]
 fn entered(event_loop: &EventLoop, body: impl FnOnce(&Owned) -> Result<c_int>) -> Result<c_int> {
     let lp = event_loop.enter()?;
-    catch_unwind(AssertUnwindSafe(|| body(&lp))).unwrap_or_else(|_| {
-        event_loop.poison();
-        Err(Error::PANIC)
-    })
+    catch_unwind(AssertUnwindSafe(|| body(&lp))).unwrap_or_else(|what| panicked(event_loop, what))
+}
+
+#[cold]
+#[inline(never)]
+fn panicked(event_loop: &EventLoop, what: Box<dyn Any + Send>) -> Result<c_int> {
+    event_loop.poison();
+    drop(what);
+    Err(Error::PANIC)
 }
 
 /// The body of a run function. A panic poisons the loop where it runs.

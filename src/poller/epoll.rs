@@ -14,31 +14,31 @@ const BATCH: usize = 256;
 /// One epoll instance with its wake-up.
 pub(crate) struct Poller {
     poll: mio::Poll,
-    waker: OwnedFd,
+    /// Made when first asked for: a loop that never waits needs none.
+    waker: Option<OwnedFd>,
     /// A timer descriptor that makes the poller's own descriptor readable at a deadline; made when first asked for.
     deadline: Option<OwnedFd>,
 }
 
 impl Poller {
     pub(crate) fn new() -> Result<Self> {
-        let poller = Poller { poll: mio::Poll::new()?, waker: new_waker()?, deadline: None };
-        poller.add_waker()?;
-        Ok(poller)
+        Ok(Poller { poll: mio::Poll::new()?, waker: None, deadline: None })
     }
 
     /// Starts over with nothing registered, sharing nothing with what was before (which another process may still use). The
     /// descriptors keep their numbers, so that a host goes on waiting on the same one.
     pub(crate) fn renew(&mut self) -> Result<()> {
         replace(&mio::Poll::new()?, &self.poll)?;
-        replace(&new_waker()?, &self.waker)?;
         self.deadline = None;
-        self.add_waker()
+        let Some(waker) = &self.waker else { return Ok(()) };
+        replace(&new_waker()?, waker)?;
+        self.add_waker(waker.as_raw_fd())
     }
 
-    fn add_waker(&self) -> Result<()> {
+    fn add_waker(&self, waker: RawFd) -> Result<()> {
         // Edge-triggered, so that nobody needs to read it.
         let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
-        self.control(libc::EPOLL_CTL_ADD, self.waker.as_raw_fd(), WAKE, events)
+        self.control(libc::EPOLL_CTL_ADD, waker, WAKE, events)
     }
 
     /// Readable when there are events.
@@ -47,8 +47,13 @@ impl Poller {
     }
 
     /// What to write eight bytes to, from a signal handler or another thread.
-    pub(crate) fn waker(&self) -> RawFd {
-        self.waker.as_raw_fd()
+    pub(crate) fn waker(&mut self) -> Result<RawFd> {
+        if let Some(waker) = &self.waker {
+            return Ok(waker.as_raw_fd());
+        }
+        let waker = new_waker()?;
+        self.add_waker(waker.as_raw_fd())?;
+        Ok(self.waker.insert(waker).as_raw_fd())
     }
 
     pub(crate) fn add(&self, fd: RawFd, token: u64, interest: u8) -> Result<()> {
@@ -65,12 +70,12 @@ impl Poller {
     }
 
     /// Waits for events, at most `timeout` nanoseconds (negative: for ever), and hands each to `found`.
-    /// False when a signal of somebody else has ended the wait.
-    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<bool> {
+    /// A signal ends the wait.
+    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<()> {
         let mut events = [const { libc::epoll_event { events: 0, u64: 0 } }; BATCH];
         let count = match self.wait_raw(&mut events, timeout) {
             Ok(count) => count,
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         for event in &events[..count] {
@@ -86,7 +91,7 @@ impl Poller {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn wait_raw(&self, events: &mut [libc::epoll_event; BATCH], timeout: i64) -> io::Result<usize> {

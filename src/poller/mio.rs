@@ -44,8 +44,8 @@ impl Poller {
         Some(self.poll.as_raw_fd())
     }
 
-    pub(crate) fn waker(&self) -> RawFd {
-        self.wake_write.as_raw_fd()
+    pub(crate) fn waker(&mut self) -> Result<RawFd> {
+        Ok(self.wake_write.as_raw_fd())
     }
 
     pub(crate) fn add(&mut self, fd: RawFd, token: u64, interest: u8) -> Result<()> {
@@ -74,10 +74,10 @@ impl Poller {
         self.by_token.insert(token as usize, fd);
     }
 
-    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<bool> {
+    pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<()> {
         let limit = u64::try_from(timeout).ok().map(Duration::from_nanos);
         match self.poll.poll(&mut self.events, limit) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
         for event in &self.events {
@@ -97,7 +97,7 @@ impl Poller {
                 found(Event { token, ready: read | write });
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Not to be had by this poller.
