@@ -7,8 +7,8 @@
     X(evl_raise) X(evl_raise_object) X(evl_raise_exit)                                                                \
     X(evl_handle_new) X(evl_handle_schedule) X(evl_handle_cancel) X(evl_handle_cancelled) X(evl_handle_set_name)      \
     X(evl_handle_repr) X(evl_handle_traceback) X(evl_handle_traceback_text) X(evl_handle_get_loop)                    \
-    X(evl_handle_get_context) X(evl_handle_ref) X(evl_handle_unref) X(evl_handle_weak) X(evl_weak_handle_upgrade)     \
-    X(evl_weak_handle_free) X(evl_handle_run)                                                                         \
+    X(evl_handle_get_arg) X(evl_handle_as_timer) X(evl_handle_get_context) X(evl_handle_ref) X(evl_handle_unref)      \
+    X(evl_handle_weak) X(evl_weak_handle_upgrade) X(evl_weak_handle_free) X(evl_handle_run)                           \
     X(evl_timer_new) X(evl_timer_schedule) X(evl_timer_reschedule) X(evl_timer_cancel) X(evl_timer_cancelled)         \
     X(evl_timer_when) X(evl_timer_as_handle) X(evl_timer_ref) X(evl_timer_unref) X(evl_timer_scheduled)               \
     X(evl_timer_compare) X(evl_timer_equal) X(evl_timer_hash)                                                         \
@@ -25,7 +25,8 @@
     X(evl_loop_set_slow_callback_duration) X(evl_loop_get_slow_callback_duration)                                     \
     X(evl_loop_set_exception_handler) X(evl_loop_get_exception_handler) X(evl_loop_default_exception_handler)         \
     X(evl_loop_call_exception_handler) X(evl_loop_add_shutdown_hook) X(evl_loop_run_shutdown) X(evl_loop_metrics)     \
-    X(evl_loop_prepare) X(evl_loop_fd) X(evl_loop_set_wait_hooks) X(evl_loop_walk) X(evl_loop_set_data)               \
+    X(evl_loop_prepare) X(evl_loop_next_deadline) X(evl_loop_fd) X(evl_loop_set_wait_hooks) X(evl_loop_walk)         \
+    X(evl_loop_set_data)                                                                                             \
     X(evl_loop_get_data) X(evl_loop_set_log) X(evl_loop_after_fork)                                                   \
     X(evl_loop_add_reader) X(evl_loop_add_writer) X(evl_loop_remove_reader) X(evl_loop_remove_writer)                 \
     X(evl_loop_pause_reader) X(evl_loop_resume_reader) X(evl_loop_pause_writer) X(evl_loop_resume_writer)             \
@@ -110,6 +111,8 @@ TEST(handles) {
     BAD(evl_handle_run(NULL), -EINVAL);
     GIVES(evl_handle_cancelled(NULL), 0);
     GIVES(evl_handle_get_loop(NULL), NULL);
+    GIVES(evl_handle_get_arg(NULL), NULL);
+    GIVES(evl_handle_as_timer(NULL), NULL);
     GIVES(evl_handle_get_context(NULL), NULL);
     GIVES(evl_handle_ref(NULL), NULL);
     GIVES(evl_weak_handle_upgrade(NULL), NULL);
@@ -261,6 +264,8 @@ TEST(loops) {
     BAD(evl_loop_metrics(NULL, &metrics), -EINVAL);
     BAD(evl_loop_metrics(loop, NULL), -EINVAL);
     BAD(evl_loop_prepare(NULL, &t), -EINVAL);
+    BAD(evl_loop_next_deadline(NULL, &t), -EINVAL);
+    BAD(evl_loop_next_deadline(loop, NULL), -EINVAL);
     BAD(evl_loop_fd(NULL), -EINVAL);
     BAD(evl_loop_walk(NULL, NULL, NULL), -EINVAL);
     BAD(evl_loop_walk(loop, NULL, NULL), -EINVAL);

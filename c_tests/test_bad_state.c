@@ -82,6 +82,7 @@ static evl_exception some_exception(void) {
     X(add_shutdown_hook, FREES, evl_loop_add_shutdown_hook(s->loop, probe_call, p, probe_free, NULL, h))              \
     X(metrics, ALWAYS, evl_loop_metrics(s->loop, &m))                                                                 \
     X(prepare, ALWAYS, evl_loop_prepare(s->loop, &n64))                                                               \
+    X(next_deadline, ALWAYS, evl_loop_next_deadline(s->loop, &n64))                                                   \
     X(fd, ALWAYS, evl_loop_fd(s->loop))                                                                               \
     X(set_wait_hooks, FREES, evl_loop_set_wait_hooks(s->loop, probe_call, probe_call, p, probe_free))                 \
     X(walk, ALWAYS, evl_loop_walk(s->loop, visit, NULL))                                                              \

@@ -132,4 +132,44 @@ TEST(real_clock_is_monotonic_and_not_advanced) {
     end_loop(loop);
 }
 
+static void nothing_at_all(void *arg) {
+    (void)arg;
+}
+
+static void advance_to_the_next_deadline(void *arg) {
+    evl_loop *loop = (evl_loop *)arg;
+    int64_t deadline = 0, now = 0;
+    CHECK_CODE(evl_loop_next_deadline(loop, &deadline), 0);
+    CHECK_CODE(evl_loop_time(loop, &now), 0);
+    CHECK_CODE(evl_loop_advance(loop, deadline - now), 0);
+}
+
+static void stop_at(void *arg) {
+    CHECK_CODE(evl_loop_stop((evl_loop *)arg), 0);
+}
+
+TEST(a_hook_takes_the_clock_from_deadline_to_deadline) {
+    evl_loop *loop = manual_loop();
+    evl_timer *cancelled = NULL;
+    int64_t deadline = 0, now = 0;
+    int i;
+    CHECK_CODE(evl_loop_next_deadline(loop, &deadline), 0);
+    CHECK(deadline == EVL_FOREVER);
+    CHECK_CODE(evl_loop_call_at(loop, 5, stop_at, loop, NULL, NULL, &cancelled), 0);
+    for (i = 0; i < 3000; i++)
+        CHECK_CODE(evl_loop_call_at(loop, EVL_SECONDS(i + 1), nothing_at_all, NULL, NULL, NULL, NULL), 0);
+    CHECK_CODE(evl_loop_call_at(loop, EVL_SECONDS(1000) + 1, stop_at, loop, NULL, NULL, NULL), 0);
+    CHECK_CODE(evl_loop_next_deadline(loop, &deadline), 0);
+    CHECK(deadline == 5);
+    CHECK_CODE(evl_timer_cancel(cancelled), 0);
+    evl_timer_unref(cancelled);
+    CHECK_CODE(evl_loop_next_deadline(loop, &deadline), 0);
+    CHECK(deadline == EVL_SECONDS(1));
+    CHECK_CODE(evl_loop_set_wait_hooks(loop, advance_to_the_next_deadline, NULL, loop, NULL), 0);
+    CHECK_CODE(evl_loop_run_forever(loop), 0);
+    CHECK_CODE(evl_loop_time(loop, &now), 0);
+    CHECK(now == EVL_SECONDS(1000) + 1);
+    end_loop(loop);
+}
+
 TEST_MAIN()

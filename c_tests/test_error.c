@@ -270,4 +270,26 @@ TEST(detail_tells_more_of_the_last_failure) {
     end_loop(loop);
 }
 
+static void raise_exit_7(void *arg) {
+    (void)arg;
+    CHECK_CODE(evl_raise_exit(7), 0);
+}
+
+static void run_and_ignore_exit(void *arg) {
+    CHECK_CODE(evl_handle_run((evl_handle *)arg), EVL_EEXIT);
+}
+
+TEST(an_exit_that_a_callback_kept_to_itself_does_not_count) {
+    evl_loop *loop = manual_loop();
+    evl_handle *handle = NULL;
+    int code = -1;
+    CHECK_CODE(evl_handle_new(loop, raise_exit_7, NULL, NULL, NULL, &handle), 0);
+    CHECK_CODE(evl_loop_call_soon(loop, run_and_ignore_exit, handle, NULL, NULL, NULL), 0);
+    CHECK_CODE(evl_loop_run_once(loop, 0), 1);
+    CHECK_CODE(evl_loop_exit_code(loop, &code), 0);
+    CHECK_INT(code, 0);
+    evl_handle_unref(handle);
+    end_loop(loop);
+}
+
 TEST_MAIN()

@@ -467,4 +467,83 @@ TEST(weak_reference_sees_a_scheduled_handle) {
     end_loop(loop);
 }
 
+TEST(arg_is_shown) {
+    evl_loop *loop = manual_loop();
+    struct probe p = probe_named(NULL, loop), q = probe_named(NULL, loop), r = probe_named(NULL, loop);
+    evl_handle *handle = NULL, *once = NULL, *none = NULL;
+    evl_timer *timer = NULL;
+    CHECK(evl_handle_get_arg(NULL) == NULL);
+    CHECK_CODE(evl_handle_new(loop, probe_call, &p, probe_free, NULL, &handle), 0);
+    CHECK_CODE(evl_loop_call_soon_threadsafe(loop, probe_call, &q, probe_free, NULL, &once), 0);
+    CHECK_CODE(evl_loop_call_every(loop, 10, probe_call, &r, probe_free, NULL, &timer), 0);
+    CHECK_CODE(evl_loop_call_soon(loop, nothing, NULL, NULL, NULL, &none), 0);
+    CHECK(evl_handle_get_arg(handle) == &p);
+    CHECK(evl_handle_get_arg(once) == &q);
+    CHECK(evl_handle_get_arg(evl_timer_as_handle(timer)) == &r);
+    CHECK(evl_handle_get_arg(none) == NULL);
+    CHECK_CODE(evl_handle_schedule(handle), 0);
+    CHECK_CODE(evl_loop_run_until_idle(loop), 3);
+    CHECK(evl_handle_get_arg(handle) == &p); /* it can run again */
+    CHECK_PROBE(p, 1, 0);
+    CHECK_PROBE(q, 1, 1);
+    evl_handle_unref(handle);
+    evl_handle_unref(once);
+    evl_handle_unref(none);
+    evl_timer_unref(timer);
+    end_loop(loop);
+    CHECK_PROBE(p, 1, 1);
+    CHECK_PROBE(r, 0, 1);
+}
+
+static int show_timers(evl_handle *handle, int kind, int number, void *arg) {
+    evl_timer *timer = evl_handle_as_timer(handle);
+    (void)number;
+    CHECK((timer != NULL) == (kind == EVL_WALK_TIMER));
+    if (timer) {
+        int64_t when = 0;
+        CHECK(timer == *(evl_timer **)arg);
+        CHECK_CODE(evl_timer_when(timer, &when), 0);
+        CHECK_INT(when, 10);
+        trace((const char *)evl_handle_get_arg(handle));
+    }
+    return 0;
+}
+
+static void *ask_elsewhere(void *arg) {
+    evl_handle *handle = (evl_handle *)arg;
+    CHECK(evl_handle_as_timer(handle) != NULL);
+    CHECK_STRING((const char *)evl_handle_get_arg(handle), "T");
+    return NULL;
+}
+
+TEST(handle_of_a_timer_is_shown_as_one) {
+    evl_loop *loop = manual_loop();
+    evl_handle *handle = NULL, *ready = NULL;
+    evl_timer *timer = NULL, *made = NULL;
+    CHECK(evl_handle_as_timer(NULL) == NULL);
+    CHECK_CODE(evl_handle_new(loop, nothing, NULL, NULL, NULL, &handle), 0);
+    CHECK_CODE(evl_loop_call_soon(loop, nothing, NULL, NULL, NULL, &ready), 0);
+    CHECK_CODE(evl_loop_call_later(loop, 10, trace_call, (void *)"T", NULL, NULL, &timer), 0);
+    CHECK_CODE(evl_timer_new(loop, 20, trace_call, (void *)"M", NULL, NULL, &made), 0);
+    CHECK(evl_handle_as_timer(handle) == NULL);
+    CHECK(evl_handle_as_timer(ready) == NULL);
+    CHECK(evl_handle_as_timer(evl_timer_as_handle(timer)) == timer);
+    CHECK(evl_handle_as_timer(evl_timer_as_handle(made)) == made);
+    CHECK(evl_timer_as_handle(evl_handle_as_timer(evl_timer_as_handle(timer))) == evl_timer_as_handle(timer));
+    CHECK_CODE(evl_loop_walk(loop, show_timers, &timer), 0);
+    CHECK_TRACE("T");
+    in_thread(ask_elsewhere, evl_timer_as_handle(timer));
+    CHECK_CODE(evl_timer_cancel(made), 0);
+    CHECK_CODE(evl_loop_advance(loop, 10), 0);
+    CHECK_CODE(evl_loop_run_until_idle(loop), 2);
+    CHECK_TRACE("T");
+    end_loop(loop);
+    CHECK(evl_handle_as_timer(evl_timer_as_handle(timer)) == timer); /* done, cancelled, closed: still timers */
+    CHECK(evl_handle_as_timer(evl_timer_as_handle(made)) == made);
+    evl_timer_unref(timer);
+    evl_timer_unref(made);
+    evl_handle_unref(handle);
+    evl_handle_unref(ready);
+}
+
 TEST_MAIN()

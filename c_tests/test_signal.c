@@ -220,6 +220,7 @@ TEST(signals_that_are_not) {
     evl_loop *loop = manual_loop();
     struct probe p = probe_named(NULL, loop);
     static const int wrong[] = {0, -1, -SIGUSR1, 65, 1000, INT32_MAX, INT32_MIN};
+    static const int refused[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
     size_t i;
     for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK_CODE(add(loop, wrong[i], &p), -EINVAL);
@@ -227,10 +228,13 @@ TEST(signals_that_are_not) {
         CHECK_INT(p.frees, (int)i + 1);
     }
     p.frees = 0;
-    CHECK_CODE(add(loop, SIGKILL, &p), EVL_ESIGNAL);
-    CHECK_CODE(add(loop, SIGSTOP, &p), EVL_ESIGNAL);
-    CHECK_PROBE(p, 0, 2);
-    CHECK_CODE(evl_loop_remove_signal_handler(loop, SIGKILL), 0);
+    for (i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        struct sigaction before = action_of(refused[i]);
+        CHECK_CODE(add(loop, refused[i], &p), EVL_ESIGNAL);
+        CHECK_PROBE(p, 0, (int)i + 1);
+        CHECK(action_of(refused[i]).sa_handler == before.sa_handler);
+        CHECK_CODE(evl_loop_remove_signal_handler(loop, refused[i]), 0);
+    }
     CHECK_CODE(evl_loop_run_once(loop, 0), 0);
     end_loop(loop);
 }

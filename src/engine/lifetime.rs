@@ -249,6 +249,11 @@ pub(crate) unsafe fn give_back(this: *const EventLoop, handle: *const Handle) {
         // A thread that is inside of one function only will soon be out of it.
         std::thread::yield_now();
     }
+    if event_loop.owner.load(Ordering::Acquire) == CLOSED {
+        // SAFETY: the caller's reference; a closed loop holds nothing.
+        unsafe { release_of_closed(handle) };
+        return;
+    }
     let entry = Entry {
         function: Some(nothing),
         arg: handle.cast_mut().cast(),
@@ -256,11 +261,24 @@ pub(crate) unsafe fn give_back(this: *const EventLoop, handle: *const Handle) {
         context: super::context::Word::NONE,
     };
     if event_loop.inbox.push(entry).is_err() {
-        // Closed (or out of memory, which leaks). SAFETY: the caller's reference.
+        // Closed meanwhile, or out of memory, which leaks. SAFETY: the caller's reference.
         unsafe {
-            if event_loop.is_closed() && (*handle).refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-                Handle::destroy(handle, true);
+            if event_loop.is_closed() {
+                release_of_closed(handle);
             }
+        }
+    }
+}
+
+/// Gives up a reference of a handle whose loop is closed.
+///
+/// # Safety
+/// The caller owns the reference.
+unsafe fn release_of_closed(handle: *const Handle) {
+    // SAFETY: by this function's contract; nothing but references keeps a handle of a closed loop.
+    unsafe {
+        if (*handle).refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            Handle::destroy(handle, true);
         }
     }
 }

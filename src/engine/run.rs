@@ -89,6 +89,10 @@ impl EventLoop {
         let scope = Scope { _life: LoopRef::new(self), lp: Owned::running(self), thread, slot, me };
         scope.begin(frame);
         let result = body(&scope.lp);
+        if result.as_ref().err() != Some(&Error::EXIT) {
+            // An exit out of `evl_handle_run` was that caller's.
+            scope.lp.set_exit_code(0);
+        }
         drop(scope);
         result
     }
