@@ -229,7 +229,8 @@ const PATIENCE: u32 = 1000;
 pub(crate) unsafe fn give_back(this: *const EventLoop, handle: *const Handle) {
     // SAFETY: the handle keeps the loop's memory.
     let event_loop = unsafe { &*this };
-    for _ in 0..PATIENCE {
+    let mut patience = PATIENCE;
+    while patience > 0 {
         let owner = event_loop.owner.load(Ordering::Relaxed);
         if owner == NOBODY {
             let me = thread::pointer() | BRIEF;
@@ -243,10 +244,15 @@ pub(crate) unsafe fn give_back(this: *const EventLoop, handle: *const Handle) {
                 }
                 return;
             }
-        } else if owner <= POISONED || event_loop.is_running() {
-            break;
+            continue;
         }
-        // A thread that is inside of one function only will soon be out of it.
+        if owner & BRIEF == 0 {
+            if owner <= POISONED || event_loop.is_running() {
+                break;
+            }
+            // A thread that is inside of one function only will soon be out of it, unless the host's code keeps it there.
+            patience -= 1;
+        }
         std::thread::yield_now();
     }
     if event_loop.owner.load(Ordering::Acquire) == CLOSED {
