@@ -17,8 +17,20 @@ mod header {
     use std::{env, fs};
 
     /// The files of the C surface, in the order in which the header shows them.
-    const SOURCES: [&str; 9] =
-        ["version", "error", "handle", "timer", "context", "event_loop", "watch", "signal", "policy"];
+    const SOURCES: [&str; 12] = [
+        "version",
+        "error",
+        "handle",
+        "timer",
+        "context",
+        "event_loop",
+        "schedule",
+        "exception",
+        "watch",
+        "signal",
+        "embed",
+        "policy",
+    ];
 
     /// Writes OUT_DIR/evl.h, and a copy to $EVL_HEADER_OUT when that is set.
     pub fn generate() {

@@ -185,28 +185,6 @@ typedef struct evl_loop_options {
     void *context_hooks_data;
 } evl_loop_options;
 
-// What an exception handler is told: asyncio's context dictionary. Valid during the call.
-typedef struct evl_exception {
-    // sizeof(evl_exception) as the maker of this struct knows it.
-    uint32_t size;
-    // The code of the failure, negative.
-    int code;
-    // What happened: the message of evl_raise, or evl's own. Never NULL when evl reports.
-    const char *message;
-    // The object given to evl_raise_object, or NULL. It stays evl's; it is released after the handler returns.
-    void *object;
-    // The handle whose callback failed; NULL for a callback that was scheduled without asking for a handle,
-    // and when none failed. Borrowed.
-    evl_handle *handle;
-    // Return addresses of the stack that scheduled the callback (debug mode), or NULL.
-    void *const *traceback;
-    // How many there are.
-    size_t traceback_length;
-} evl_exception;
-
-// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
-typedef void (*evl_exception_handler)(evl_loop *event_loop, const struct evl_exception *exception, void *arg);
-
 // Counters of a loop since it was made. See evl_loop_metrics.
 typedef struct evl_metrics {
     // sizeof(evl_metrics) as the caller knows it; set it before the call.
@@ -231,13 +209,35 @@ typedef struct evl_metrics {
     uint64_t watchers;
 } evl_metrics;
 
-// Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
-// was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
-typedef int (*evl_walk_fn)(evl_handle *handle, int kind, int number, void *arg);
-
 // Takes reports of evl: level is one of evl_log_level, message is valid during the call. Called on the loop's
 // thread.
 typedef void (*evl_log_fn)(int level, const char *message, void *arg);
+
+// What an exception handler is told: asyncio's context dictionary. Valid during the call.
+typedef struct evl_exception {
+    // sizeof(evl_exception) as the maker of this struct knows it.
+    uint32_t size;
+    // The code of the failure, negative.
+    int code;
+    // What happened: the message of evl_raise, or evl's own. Never NULL when evl reports.
+    const char *message;
+    // The object given to evl_raise_object, or NULL. It stays evl's; it is released after the handler returns.
+    void *object;
+    // The handle whose callback failed; NULL for a callback that was scheduled without asking for a handle,
+    // and when none failed. Borrowed.
+    evl_handle *handle;
+    // Return addresses of the stack that scheduled the callback (debug mode), or NULL.
+    void *const *traceback;
+    // How many there are.
+    size_t traceback_length;
+} evl_exception;
+
+// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
+typedef void (*evl_exception_handler)(evl_loop *event_loop, const struct evl_exception *exception, void *arg);
+
+// Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
+// was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
+typedef int (*evl_walk_fn)(evl_handle *handle, int kind, int number, void *arg);
 
 // Makes a loop: writes a reference that evl takes over to *out and returns 0, or returns a negative code.
 typedef int (*evl_loop_factory)(void *arg, evl_loop **out);
@@ -696,6 +696,63 @@ int evl_loop_advance(evl_loop *event_loop,
 // Any thread. Errors: -EINVAL (NULL).
 EVL_API int evl_loop_exit_code(const evl_loop *event_loop, int *exit_code);
 
+// Turns debug mode on (not 0) or off: loop.set_debug. It records where handles are made and reports slow
+// callbacks and loops that nobody closed.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_set_debug(evl_loop *event_loop, int enabled);
+
+// Whether debug mode is on: 1 or 0. loop.get_debug. NULL gives 0. Any thread.
+EVL_API int evl_loop_get_debug(const evl_loop *event_loop);
+
+// Sets from how many nanoseconds on a callback is reported as slow in debug mode: loop.slow_callback_duration.
+//
+// Any thread. Errors: -EINVAL (NULL, or negative).
+EVL_API
+int evl_loop_set_slow_callback_duration(evl_loop *event_loop,
+                                        int64_t duration_ns);
+
+// Reads the duration that evl_loop_set_slow_callback_duration sets. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_loop_get_slow_callback_duration(const evl_loop *event_loop, int64_t *duration_ns);
+
+// Runs the shutdown hooks, each once, last registered first, and then the loop until it is idle, so that what
+// they scheduled at once is done. Call it before evl_loop_close, which itself runs no callbacks.
+//
+// Returns how many callbacks ran. Threads and errors as evl_loop_run_forever.
+EVL_API int evl_loop_run_shutdown(evl_loop *event_loop);
+
+// Fills metrics, whose size field is set. Counters never decrease.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_metrics(evl_loop *event_loop, struct evl_metrics *metrics);
+
+// Keeps a pointer of yours with the loop; the one before is released first. data_free (may be NULL) runs when
+// it is replaced, or when the loop's memory is freed, or when this function fails.
+//
+// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_set_data(evl_loop *event_loop, void *data, evl_free_fn data_free);
+
+// The pointer kept by evl_loop_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_loop_get_data(const evl_loop *event_loop);
+
+// Sends the loop's reports (failures nobody handled, slow callbacks, debug) to log instead of stderr; NULL
+// restores stderr.
+//
+// arg_free runs when it is replaced or the loop is closed, or when this function fails. On the loop's thread.
+// Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_set_log(evl_loop *event_loop, evl_log_fn log, void *arg, evl_free_fn arg_free);
+
+// Makes the loop usable in a child process after fork: it gets a poller of its own, watching the same
+// descriptors, and is not running. What was scheduled stays scheduled.
+//
+// Signal handlers stay the loop's: a signal that arrives in the child before this call, or before the loop is
+// closed there, is told afterwards. On any one thread of the child, outside of callbacks. A loop that was not
+// forked is left alone (0). Errors: -EINVAL, EVL_ECLOSED, EVL_ERUNNING (it runs), EVL_EWRONGTHREAD (another
+// thread of the parent was inside of the loop when it was forked: it can only be closed), and system errors of
+// the poller.
+EVL_API
+int evl_loop_after_fork(evl_loop *event_loop);
+
 // Schedules callback for the next iteration: loop.call_soon. Callbacks run in the order they were scheduled.
 //
 // context NULL: the current context is captured. A context that is entered elsewhere when the callback is due:
@@ -768,24 +825,17 @@ int evl_loop_call_every(evl_loop *event_loop,
                         evl_context *context,
                         evl_timer **out);
 
-// Turns debug mode on (not 0) or off: loop.set_debug. It records where handles are made and reports slow
-// callbacks and loops that nobody closed.
+// Registers callback to be called by evl_loop_run_shutdown, last registered first: what shutdown_asyncgens is
+// to asyncio.
 //
-// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API int evl_loop_set_debug(evl_loop *event_loop, int enabled);
-
-// Whether debug mode is on: 1 or 0. loop.get_debug. NULL gives 0. Any thread.
-EVL_API int evl_loop_get_debug(const evl_loop *event_loop);
-
-// Sets from how many nanoseconds on a callback is reported as slow in debug mode: loop.slow_callback_duration.
-//
-// Any thread. Errors: -EINVAL (NULL, or negative).
+// Ownership, context, out, thread and errors as evl_loop_call_soon.
 EVL_API
-int evl_loop_set_slow_callback_duration(evl_loop *event_loop,
-                                        int64_t duration_ns);
-
-// Reads the duration that evl_loop_set_slow_callback_duration sets. Any thread. Errors: -EINVAL (NULL).
-EVL_API int evl_loop_get_slow_callback_duration(const evl_loop *event_loop, int64_t *duration_ns);
+int evl_loop_add_shutdown_hook(evl_loop *event_loop,
+                               evl_callback callback,
+                               void *arg,
+                               evl_free_fn arg_free,
+                               evl_context *context,
+                               evl_handle **out);
 
 // Sets the function that is told of failing callbacks: loop.set_exception_handler. NULL restores the default,
 // which logs.
@@ -818,103 +868,6 @@ EVL_API int evl_loop_default_exception_handler(evl_loop *event_loop, const struc
 // loop". Thread and errors as evl_loop_default_exception_handler; EVL_EEXIT when the handler called
 // evl_raise_exit.
 EVL_API int evl_loop_call_exception_handler(evl_loop *event_loop, const struct evl_exception *exception);
-
-// Registers callback to be called by evl_loop_run_shutdown, last registered first: what shutdown_asyncgens is
-// to asyncio.
-//
-// Ownership, context, out, thread and errors as evl_loop_call_soon.
-EVL_API
-int evl_loop_add_shutdown_hook(evl_loop *event_loop,
-                               evl_callback callback,
-                               void *arg,
-                               evl_free_fn arg_free,
-                               evl_context *context,
-                               evl_handle **out);
-
-// Runs the shutdown hooks, each once, last registered first, and then the loop until it is idle, so that what
-// they scheduled at once is done. Call it before evl_loop_close, which itself runs no callbacks.
-//
-// Returns how many callbacks ran. Threads and errors as evl_loop_run_forever.
-EVL_API int evl_loop_run_shutdown(evl_loop *event_loop);
-
-// Fills metrics, whose size field is set. Counters never decrease.
-//
-// On the loop's thread. Errors: -EINVAL, EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API int evl_loop_metrics(evl_loop *event_loop, struct evl_metrics *metrics);
-
-// Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
-//
-// Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
-// and *deadline_ns (may be NULL) is the time of the next timer (by evl_loop_time; with very many timers it may
-// be earlier), or EVL_FOREVER. On the loop's thread, outside of its callbacks. Errors: EVL_ERUNNING, -EINVAL,
-// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
-EVL_API
-int evl_loop_prepare(evl_loop *event_loop,
-                     int64_t *deadline_ns);
-
-// The deadline of the next timer, or EVL_FOREVER: for programs that move a manual clock, also in wait hooks.
-// Exact; looks through all timers.
-//
-// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API int evl_loop_next_deadline(evl_loop *event_loop, int64_t *deadline_ns);
-
-// Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other
-// threads; with EVL_LOOP_FD_DEADLINES also due timers. The loop owns it; only wait for it to be readable.
-//
-// It changes when evl_loop_after_fork is called. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED,
-// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOSYS (this platform's poller has none).
-EVL_API int evl_loop_fd(evl_loop *event_loop);
-
-// Sets functions that are called right before and right after the loop waits in the operating system, where a
-// language releases its lock. They are not called round a poll that does not wait.
-//
-// before is called once for each wait. It may schedule, stop the loop, or advance a manual clock: then the
-// loop looks at its deadlines again before it waits. They are no callbacks: evl_raise answers
-// EVL_ENOTINCALLBACK. Either may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or
-// when this function fails. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API
-int evl_loop_set_wait_hooks(evl_loop *event_loop,
-                            evl_callback before,
-                            evl_callback after,
-                            void *arg,
-                            evl_free_fn arg_free);
-
-// Shows what is registered now: ready callbacks, timers in the order of their deadlines, readers and writers,
-// signal handlers.
-//
-// visit may cancel what it is shown. Returns 0, or what visit returned to stop the walk. On the loop's thread.
-// Errors: -EINVAL (NULL loop or visit), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API
-int evl_loop_walk(evl_loop *event_loop,
-                  evl_walk_fn visit,
-                  void *arg);
-
-// Keeps a pointer of yours with the loop; the one before is released first. data_free (may be NULL) runs when
-// it is replaced, or when the loop's memory is freed, or when this function fails.
-//
-// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API int evl_loop_set_data(evl_loop *event_loop, void *data, evl_free_fn data_free);
-
-// The pointer kept by evl_loop_set_data, or NULL. NULL gives NULL. Any thread.
-EVL_API void *evl_loop_get_data(const evl_loop *event_loop);
-
-// Sends the loop's reports (failures nobody handled, slow callbacks, debug) to log instead of stderr; NULL
-// restores stderr.
-//
-// arg_free runs when it is replaced or the loop is closed, or when this function fails. On the loop's thread.
-// Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API int evl_loop_set_log(evl_loop *event_loop, evl_log_fn log, void *arg, evl_free_fn arg_free);
-
-// Makes the loop usable in a child process after fork: it gets a poller of its own, watching the same
-// descriptors, and is not running. What was scheduled stays scheduled.
-//
-// Signal handlers stay the loop's: a signal that arrives in the child before this call, or before the loop is
-// closed there, is told afterwards. On any one thread of the child, outside of callbacks. A loop that was not
-// forked is left alone (0). Errors: -EINVAL, EVL_ECLOSED, EVL_ERUNNING (it runs), EVL_EWRONGTHREAD (another
-// thread of the parent was inside of the loop when it was forked: it can only be closed), and system errors of
-// the poller.
-EVL_API
-int evl_loop_after_fork(evl_loop *event_loop);
 
 // Calls callback whenever fd is readable, at its end, or broken: loop.add_reader. Level-triggered: it is
 // called in every iteration until the descriptor is read empty.
@@ -997,6 +950,53 @@ int evl_loop_add_signal_handler(evl_loop *event_loop,
 //
 // On the loop's thread. Errors: -EINVAL (NULL, no such signal), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API int evl_loop_remove_signal_handler(evl_loop *event_loop, int signal_number);
+
+// Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
+//
+// Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
+// and *deadline_ns (may be NULL) is the time of the next timer (by evl_loop_time; with very many timers it may
+// be earlier), or EVL_FOREVER. On the loop's thread, outside of its callbacks. Errors: EVL_ERUNNING, -EINVAL,
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API
+int evl_loop_prepare(evl_loop *event_loop,
+                     int64_t *deadline_ns);
+
+// The deadline of the next timer, or EVL_FOREVER: for programs that move a manual clock, also in wait hooks.
+// Exact; looks through all timers.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_next_deadline(evl_loop *event_loop, int64_t *deadline_ns);
+
+// Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other
+// threads; with EVL_LOOP_FD_DEADLINES also due timers. The loop owns it; only wait for it to be readable.
+//
+// It changes when evl_loop_after_fork is called. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOSYS (this platform's poller has none).
+EVL_API int evl_loop_fd(evl_loop *event_loop);
+
+// Sets functions that are called right before and right after the loop waits in the operating system, where a
+// language releases its lock. They are not called round a poll that does not wait.
+//
+// before is called once for each wait. It may schedule, stop the loop, or advance a manual clock: then the
+// loop looks at its deadlines again before it waits. They are no callbacks: evl_raise answers
+// EVL_ENOTINCALLBACK. Either may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or
+// when this function fails. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_set_wait_hooks(evl_loop *event_loop,
+                            evl_callback before,
+                            evl_callback after,
+                            void *arg,
+                            evl_free_fn arg_free);
+
+// Shows what is registered now: ready callbacks, timers in the order of their deadlines, readers and writers,
+// signal handlers.
+//
+// visit may cancel what it is shown. Returns 0, or what visit returned to stop the walk. On the loop's thread.
+// Errors: -EINVAL (NULL loop or visit), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_walk(evl_loop *event_loop,
+                  evl_walk_fn visit,
+                  void *arg);
 
 // Makes a default policy: a loop per thread, made by factory (NULL: evl_loop_new with default options).
 // asyncio.DefaultEventLoopPolicy with a _loop_factory.

@@ -9,7 +9,7 @@
 //! | [`engine`] | the loop: handles, the ready queue, timers, descriptors, signals, other threads, contexts, failures |
 //! | `poller` | what the engine asks the operating system |
 //!
-//! One iteration of a loop is told step by step in `engine/run.rs`. Who may touch what is told in `engine/event_loop.rs`
+//! One iteration of a loop is told step by step in `engine/iteration.rs`. Who may touch what is told in `engine/event_loop.rs`
 //! (a loop belongs to one thread at a time, and [`engine::event_loop::EventLoop`]'s state is reached only by proof of that)
 //! and `engine/lifetime.rs` (references keep a loop alive, handles keep its memory).
 

@@ -6,6 +6,7 @@ use std::ptr;
 use evl::ffi::error::evl_error;
 use evl::ffi::event_loop::*;
 use evl::ffi::handle::*;
+use evl::ffi::schedule::*;
 
 unsafe extern "C-unwind" fn panics(_: *mut c_void) {
     panic!("on purpose");

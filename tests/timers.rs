@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 use evl::ffi::event_loop::*;
+use evl::ffi::schedule::*;
 use evl::ffi::timer::*;
 
 struct Random(u64);

@@ -10,6 +10,8 @@ pub(crate) mod exception;
 pub(crate) mod fork;
 pub mod handle;
 pub(crate) mod inbox;
+pub(crate) mod invoke;
+pub(crate) mod iteration;
 pub(crate) mod lifetime;
 pub(crate) mod metrics;
 pub(crate) mod ready;

@@ -2,17 +2,14 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use super::context::evl_context;
 use super::guard::{guard, predicate, release};
-use super::handle::{evl_callback, evl_free_fn, evl_handle};
+use super::handle::evl_free_fn;
 use super::own;
-use super::timer::evl_timer;
 use super::{context::evl_context_hooks, options};
-use crate::engine::callback::{Callback, FreeArg, guarded};
+use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::{EventLoop, Options};
-use crate::engine::exception::{Handler, Report};
-use crate::engine::{debug, exception, fork, inbox};
-use crate::error::{Error, Result};
+use crate::engine::fork;
+use crate::error::Error;
 
 /// An event loop, as asyncio.AbstractEventLoop. Opaque; reference counted.
 pub type evl_loop = EventLoop;
@@ -44,22 +41,6 @@ pub enum evl_log_level {
     EVL_LOG_ERROR = 2,
 }
 
-/// What evl_loop_walk shows.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub enum evl_walk_kind {
-    /// A callback in the ready queue.
-    EVL_WALK_READY = 0,
-    /// A started timer.
-    EVL_WALK_TIMER = 1,
-    /// A reader; number is its descriptor.
-    EVL_WALK_READER = 2,
-    /// A writer; number is its descriptor.
-    EVL_WALK_WRITER = 3,
-    /// A signal handler; number is its signal.
-    EVL_WALK_SIGNAL = 4,
-}
-
 /// Takes reports of evl: level is one of evl_log_level, message is valid during the call. Called on the loop's
 /// thread.
 pub type evl_log_fn = Option<unsafe extern "C-unwind" fn(level: c_int, message: *const c_char, arg: *mut c_void)>;
@@ -81,86 +62,6 @@ pub struct evl_loop_options {
     /// Passed to the context hooks. Must outlive the loop.
     pub context_hooks_data: *mut c_void,
 }
-
-/// What an exception handler is told: asyncio's context dictionary. Valid during the call.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct evl_exception {
-    /// sizeof(evl_exception) as the maker of this struct knows it.
-    pub size: u32,
-    /// The code of the failure, negative.
-    pub code: c_int,
-    /// What happened: the message of evl_raise, or evl's own. Never NULL when evl reports.
-    pub message: *const c_char,
-    /// The object given to evl_raise_object, or NULL. It stays evl's; it is released after the handler returns.
-    pub object: *mut c_void,
-    /// The handle whose callback failed; NULL for a callback that was scheduled without asking for a handle,
-    /// and when none failed. Borrowed.
-    pub handle: *mut evl_handle,
-    /// Return addresses of the stack that scheduled the callback (debug mode), or NULL.
-    pub traceback: *const *mut c_void,
-    /// How many there are.
-    pub traceback_length: usize,
-}
-
-/// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
-pub type evl_exception_handler =
-    Option<unsafe extern "C-unwind" fn(event_loop: *mut evl_loop, exception: *const evl_exception, arg: *mut c_void)>;
-
-type HandlerFn =
-    unsafe extern "C-unwind" fn(event_loop: *mut evl_loop, exception: *const evl_exception, arg: *mut c_void);
-
-/// Calls an exception handler of the host.
-///
-/// # Safety `function` is a [`HandlerFn`] that the host gave together with `arg`.
-unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Report, arg: *mut c_void) {
-    let traceback: Vec<*mut c_void> = report.traceback.iter().map(|&address| address as *mut c_void).collect();
-    let exception = evl_exception {
-        size: size_of::<evl_exception>() as u32,
-        code: report.code,
-        message: report.message_pointer(),
-        object: report.object,
-        handle: report.handle.cast_mut(),
-        traceback: if traceback.is_empty() { std::ptr::null() } else { traceback.as_ptr() },
-        traceback_length: traceback.len(),
-    };
-    // SAFETY: by this function's contract; the struct is valid during the call.
-    unsafe {
-        let function = std::mem::transmute::<*const (), HandlerFn>(function);
-        guarded(|| function(event_loop.cast_mut(), &raw const exception, arg));
-    }
-}
-
-/// Reads a failure that the host describes.
-///
-/// # Safety `exception` is NULL or begins with its size.
-unsafe fn report(exception: *const evl_exception) -> Result<Report> {
-    // SAFETY: by this function's contract; what it points to is valid during the call.
-    unsafe {
-        own::required(exception.cast_mut())?;
-        let given: evl_exception = options::read(exception)?;
-        if given.code >= 0 {
-            return Err(Error::INVALID);
-        }
-        let traceback = if given.traceback.is_null() {
-            Vec::new()
-        } else {
-            std::slice::from_raw_parts(given.traceback, given.traceback_length).iter().map(|&a| a as usize).collect()
-        };
-        Ok(Report {
-            code: given.code,
-            message: own::string(given.message),
-            object: given.object,
-            handle: given.handle,
-            traceback,
-        })
-    }
-}
-
-/// Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
-/// was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
-pub type evl_walk_fn =
-    Option<unsafe extern "C-unwind" fn(handle: *mut evl_handle, kind: c_int, number: c_int, arg: *mut c_void) -> c_int>;
 
 /// Counters of a loop since it was made. See evl_loop_metrics.
 #[repr(C)]
@@ -377,151 +278,6 @@ pub unsafe extern "C-unwind" fn evl_loop_exit_code(event_loop: *const evl_loop, 
     guard(|| unsafe { own::put(exit_code, own::borrow(event_loop)?.exit_code()) })
 }
 
-/// Schedules callback for the next iteration: loop.call_soon. Callbacks run in the order they were scheduled.
-///
-/// context NULL: the current context is captured. A context that is entered elsewhere when the callback is due:
-/// it is not called, and the exception handler gets EVL_EENTERED. out may be NULL: then no handle is made,
-/// which is the fastest way. Otherwise *out is your reference to a one-shot handle. arg_free runs exactly once,
-/// after the call, on cancel, on close, or when this function fails. On the loop's thread. Errors: -EINVAL
-/// (NULL loop or callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_call_soon(
-    event_loop: *mut evl_loop,
-    callback: evl_callback,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-    context: *mut evl_context,
-    out: *mut *mut evl_handle,
-) -> c_int {
-    // SAFETY: pointers are live objects or NULL, as documented.
-    unsafe {
-        if context.is_null() && own::call_soon_fast(event_loop, callback, arg, arg_free, out) {
-            return 0;
-        }
-        call_soon(event_loop, Callback::new(callback, arg, arg_free), context, out)
-    }
-}
-
-/// evl_loop_call_soon when it is not so simple. Apart, so that the simple case needs no stack.
-///
-/// # Safety Pointers are live objects or NULL; `out` is writable or NULL.
-#[inline(never)]
-unsafe fn call_soon(
-    event_loop: *mut evl_loop,
-    callback: Callback,
-    context: *mut evl_context,
-    out: *mut *mut evl_handle,
-) -> c_int {
-    // SAFETY: by this function's contract.
-    unsafe {
-        own::register(event_loop, callback, context, |lp, cb, context| {
-            own::hand_out(out, lp.call_soon(cb, context, !out.is_null())?);
-            Ok(0)
-        })
-    }
-}
-
-/// evl_loop_call_soon from any thread: loop.call_soon_threadsafe. Wakes the loop if it sleeps.
-///
-/// The calling thread must have a reference of its own during the call (evl_loop_ref, one for each worker).
-/// Callbacks of one thread keep their order. The context captured is the calling thread's. The handle, when
-/// asked for, may be cancelled on the loop's thread only. arg_free may run on the thread that closes the loop.
-/// Any thread. Errors: -EINVAL (NULL loop or callback), EVL_ECLOSED, EVL_EFORKED, EVL_EPANIC,
-/// -ENOMEM.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_call_soon_threadsafe(
-    event_loop: *mut evl_loop,
-    callback: evl_callback,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-    context: *mut evl_context,
-    out: *mut *mut evl_handle,
-) -> c_int {
-    // SAFETY: pointers are live objects or NULL, as documented.
-    unsafe {
-        own::register_threadsafe(event_loop, Callback::new(callback, arg, arg_free), context, |l, cb, context| {
-            own::hand_out(out, inbox::post(l, cb, context, !out.is_null())?);
-            Ok(0)
-        })
-    }
-}
-
-/// Schedules callback delay_ns nanoseconds from the clock's time now: loop.call_later. EVL_MS and EVL_SECONDS
-/// convert.
-///
-/// A delay of zero or less is due at the next iteration, after what was scheduled soon before. Ownership,
-/// context, out, thread and errors as evl_loop_call_soon.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_call_later(
-    event_loop: *mut evl_loop,
-    delay_ns: i64,
-    callback: evl_callback,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-    context: *mut evl_context,
-    out: *mut *mut evl_timer,
-) -> c_int {
-    // SAFETY: pointers are live objects or NULL, as documented.
-    unsafe {
-        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
-            let when = lp.time().saturating_add(delay_ns);
-            own::hand_out(out.cast(), lp.call_at(when, cb, context, !out.is_null())?);
-            Ok(0)
-        })
-    }
-}
-
-/// Schedules callback for the time when_ns of the loop's clock: loop.call_at. A timer never fires early; equal
-/// deadlines fire in the order they were made.
-///
-/// Ownership, context, out, thread and errors as evl_loop_call_soon.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_call_at(
-    event_loop: *mut evl_loop,
-    when_ns: i64,
-    callback: evl_callback,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-    context: *mut evl_context,
-    out: *mut *mut evl_timer,
-) -> c_int {
-    // SAFETY: pointers are live objects or NULL, as documented.
-    unsafe {
-        if context.is_null() && own::call_at_fast(event_loop, when_ns, callback, arg, arg_free, out) {
-            return 0;
-        }
-        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
-            own::hand_out(out.cast(), lp.call_at(when_ns, cb, context, !out.is_null())?);
-            Ok(0)
-        })
-    }
-}
-
-/// Calls callback every interval_ns nanoseconds, first after one interval, until the timer is cancelled: beyond
-/// asyncio.
-///
-/// The rate is fixed: ticks stand at multiples of the interval from the start, and ticks that were missed
-/// become one. The callback may cancel its own timer. Ownership, context, out, thread and errors as
-/// evl_loop_call_soon; -EINVAL also when interval_ns is not positive.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_call_every(
-    event_loop: *mut evl_loop,
-    interval_ns: i64,
-    callback: evl_callback,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-    context: *mut evl_context,
-    out: *mut *mut evl_timer,
-) -> c_int {
-    // SAFETY: pointers are live objects or NULL, as documented.
-    unsafe {
-        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
-            own::hand_out(out.cast(), lp.call_every(interval_ns, cb, context, !out.is_null())?);
-            Ok(0)
-        })
-    }
-}
-
 /// Turns debug mode on (not 0) or off: loop.set_debug. It records where handles are made and reports slow
 /// callbacks and loops that nobody closed.
 ///
@@ -566,107 +322,6 @@ pub unsafe extern "C-unwind" fn evl_loop_get_slow_callback_duration(
     guard(|| unsafe { own::put(duration_ns, own::borrow(event_loop)?.slow_callback()) })
 }
 
-/// Sets the function that is told of failing callbacks: loop.set_exception_handler. NULL restores the default,
-/// which logs.
-///
-/// arg_free runs when the handler is replaced or the loop closed, or when this function fails. On the loop's
-/// thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_set_exception_handler(
-    event_loop: *mut evl_loop,
-    handler: evl_exception_handler,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-) -> c_int {
-    let arg = FreeArg::new(arg, arg_free);
-    // SAFETY: a live loop or NULL, as documented.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            let function = handler.map(|function| function as *const ());
-            lp.set_exception_handler(function.map(|function| Handler { deliver, function, arg }));
-            Ok(0)
-        })
-    }
-}
-
-/// Reads the exception handler and its arg (either output may be NULL); *handler becomes NULL when the default
-/// is in place. loop.get_exception_handler.
-///
-/// On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_get_exception_handler(
-    event_loop: *mut evl_loop,
-    handler: *mut evl_exception_handler,
-    arg: *mut *mut c_void,
-) -> c_int {
-    // SAFETY: a live loop or NULL; outputs are writable or NULL.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            let found = lp.exception_handler();
-            let function = found.as_ref().map(|found| std::mem::transmute::<*const (), HandlerFn>(found.function));
-            own::put_optional(handler, function);
-            own::put_optional(arg, found.map_or(std::ptr::null_mut(), |found| found.arg.pointer()));
-            Ok(0)
-        })
-    }
-}
-
-/// The default exception handler: logs the failure, the handle, and where it was made.
-/// loop.default_exception_handler.
-///
-/// exception begins with its size. On the loop's thread. Errors: -EINVAL (NULL), EVL_EOPTIONS, EVL_ECLOSED,
-/// EVL_EWRONGTHREAD, EVL_EFORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_default_exception_handler(
-    event_loop: *mut evl_loop,
-    exception: *const evl_exception,
-) -> c_int {
-    // SAFETY: a live loop or NULL; exception begins with its size.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            exception::default_handler(lp, &report(exception)?);
-            Ok(0)
-        })
-    }
-}
-
-/// Reports a failure as if a callback had: calls the exception handler, or the default one.
-/// loop.call_exception_handler.
-///
-/// exception begins with its size; its code is negative; message NULL means "Unhandled exception in event
-/// loop". Thread and errors as evl_loop_default_exception_handler; EVL_EEXIT when the handler called
-/// evl_raise_exit.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_call_exception_handler(
-    event_loop: *mut evl_loop,
-    exception: *const evl_exception,
-) -> c_int {
-    // SAFETY: a live loop or NULL; exception begins with its size.
-    unsafe { own::on_loop(event_loop, |lp| exception::call_handler(lp, &report(exception)?).map(|()| 0)) }
-}
-
-/// Registers callback to be called by evl_loop_run_shutdown, last registered first: what shutdown_asyncgens is
-/// to asyncio.
-///
-/// Ownership, context, out, thread and errors as evl_loop_call_soon.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_add_shutdown_hook(
-    event_loop: *mut evl_loop,
-    callback: evl_callback,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-    context: *mut evl_context,
-    out: *mut *mut evl_handle,
-) -> c_int {
-    // SAFETY: pointers are live objects or NULL, as documented.
-    unsafe {
-        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
-            own::hand_out(out, lp.add_shutdown_hook(cb, context, !out.is_null())?);
-            Ok(0)
-        })
-    }
-}
-
 /// Runs the shutdown hooks, each once, last registered first, and then the loop until it is idle, so that what
 /// they scheduled at once is done. Call it before evl_loop_close, which itself runs no callbacks.
 ///
@@ -703,85 +358,6 @@ pub unsafe extern "C-unwind" fn evl_loop_metrics(event_loop: *mut evl_loop, metr
             )
         })
     }
-}
-
-/// Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
-///
-/// Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
-/// and *deadline_ns (may be NULL) is the time of the next timer (by evl_loop_time; with very many timers it may
-/// be earlier), or EVL_FOREVER. On the loop's thread, outside of its callbacks. Errors: EVL_ERUNNING, -EINVAL,
-/// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_prepare(event_loop: *mut evl_loop, deadline_ns: *mut i64) -> c_int {
-    // SAFETY: a live loop or NULL; deadline_ns is writable or NULL.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            let (ready, deadline) = lp.prepare()?;
-            own::put_optional(deadline_ns, deadline);
-            Ok(c_int::from(ready))
-        })
-    }
-}
-
-/// The deadline of the next timer, or EVL_FOREVER: for programs that move a manual clock, also in wait hooks.
-/// Exact; looks through all timers.
-///
-/// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_next_deadline(event_loop: *mut evl_loop, deadline_ns: *mut i64) -> c_int {
-    // SAFETY: a live loop or NULL; deadline_ns is writable or NULL.
-    unsafe { own::on_loop(event_loop, |lp| own::put(deadline_ns, lp.next_deadline())) }
-}
-
-/// Returns a descriptor that is readable when the loop has events: descriptors, signals, posts of other
-/// threads; with EVL_LOOP_FD_DEADLINES also due timers. The loop owns it; only wait for it to be readable.
-///
-/// It changes when evl_loop_after_fork is called. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED,
-/// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOSYS (this platform's poller has none).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_fd(event_loop: *mut evl_loop) -> c_int {
-    // SAFETY: a live loop or NULL, as documented.
-    unsafe { own::on_loop(event_loop, |lp| lp.fd()) }
-}
-
-/// Sets functions that are called right before and right after the loop waits in the operating system, where a
-/// language releases its lock. They are not called round a poll that does not wait.
-///
-/// before is called once for each wait. It may schedule, stop the loop, or advance a manual clock: then the
-/// loop looks at its deadlines again before it waits. They are no callbacks: evl_raise answers
-/// EVL_ENOTINCALLBACK. Either may be NULL. arg_free runs when the hooks are replaced or the loop is closed, or
-/// when this function fails. On the loop's thread. Errors: -EINVAL, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_set_wait_hooks(
-    event_loop: *mut evl_loop,
-    before: evl_callback,
-    after: evl_callback,
-    arg: *mut c_void,
-    arg_free: evl_free_fn,
-) -> c_int {
-    let arg = FreeArg::new(arg, arg_free);
-    // SAFETY: a live loop or NULL, as documented.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            lp.set_wait_hooks(before, after, arg);
-            Ok(0)
-        })
-    }
-}
-
-/// Shows what is registered now: ready callbacks, timers in the order of their deadlines, readers and writers,
-/// signal handlers.
-///
-/// visit may cancel what it is shown. Returns 0, or what visit returned to stop the walk. On the loop's thread.
-/// Errors: -EINVAL (NULL loop or visit), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn evl_loop_walk(
-    event_loop: *mut evl_loop,
-    visit: evl_walk_fn,
-    arg: *mut c_void,
-) -> c_int {
-    // SAFETY: a live loop or NULL, as documented.
-    unsafe { own::on_loop(event_loop, |lp| debug::walk(lp, visit.ok_or(Error::INVALID)?, arg)) }
 }
 
 /// Keeps a pointer of yours with the loop; the one before is released first. data_free (may be NULL) runs when

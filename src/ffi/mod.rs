@@ -10,10 +10,13 @@
 )]
 
 pub mod context;
+pub mod embed;
 pub mod error;
 pub mod event_loop;
+pub mod exception;
 pub mod handle;
 pub mod policy;
+pub mod schedule;
 pub mod signal;
 pub mod timer;
 pub mod version;

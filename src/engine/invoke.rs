@@ -1,0 +1,225 @@
+//! Calling callbacks: each in its context, and what follows from how it went.
+
+use std::ptr;
+
+use super::callback::{self, guarded};
+use super::context::{self, Frame, Word};
+use super::event_loop::Owned;
+use super::exception::{self, Aside, Report};
+use super::handle::{CANCELLED, COUNTED, DONE, Handle, IN_RING, ONE_SHOT, PAUSED, PERIODIC, QUEUED, RUNNING, STARTED};
+use super::ready::Entry;
+use super::thread::{self, Thread};
+use super::{clock, debug};
+use crate::error::{Error, Result};
+
+impl Owned<'_> {
+    /// Runs what is ready now.
+    pub(super) fn run_ready(&self) -> Result<usize> {
+        let thread = thread::current();
+        let ready = self.with(|state| state.ready.len());
+        if ready == 0 {
+            return Ok(0);
+        }
+        let mut ran = 0;
+        let mut result = Ok(());
+        // Callbacks that were scheduled without a context run in this one, which stays empty unless they set a variable.
+        // Everything else, such as the exception handler, runs in the context round the run function.
+        let mut word = Word::NONE;
+        let outside = thread.slot.get();
+        thread.in_callback.set(true);
+        for _ in 0..ready {
+            let Some(entry) = self.with(|state| state.ready.pop()) else { break };
+            match entry.function {
+                Some(function) if entry.context.is_none() => {
+                    ran += 1;
+                    thread.slot.set(&raw mut word);
+                    // SAFETY: the host gave both to be called together, once.
+                    guarded(|| unsafe { function(entry.arg) });
+                    if thread.attention.get() != 0 {
+                        context::unwind(thread, &raw mut word);
+                    }
+                    thread.slot.set(outside);
+                    if thread.attention.get() != 0 || entry.free.is_some() {
+                        result = self.finish_entry(thread, &entry, &raw mut word);
+                    }
+                }
+                Some(function) => {
+                    ran += 1;
+                    result = self.run_in_context(thread, function, entry);
+                }
+                None if entry.arg.is_null() => {}
+                None => {
+                    let (done, called) = self.run_queued(thread, entry.arg.cast_const().cast());
+                    result = done;
+                    ran += usize::from(called);
+                }
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        thread.in_callback.set(false);
+        self.with(|state| state.counters.callbacks += ran as u64);
+        result.map(|()| ran)
+    }
+
+    /// What follows from how a callback without a handle and without a context of its own went.
+    fn finish_entry(&self, thread: &Thread, entry: &Entry, word: *mut Word) -> Result<()> {
+        let attention = thread.attention.get();
+        let mut told = Ok(());
+        if attention & thread::CONTEXT != 0 {
+            thread.attention.set(attention & !thread::CONTEXT);
+            // SAFETY: it is the caller's, and nothing but this thread's slot points to it.
+            unsafe { std::mem::replace(&mut *word, Word::NONE) }.release();
+        }
+        if attention & !thread::CONTEXT != 0 {
+            told = exception::attend(self, ptr::null());
+        }
+        callback::release(entry.arg, entry.free);
+        told
+    }
+
+    /// Runs a callback that has a context, but no handle.
+    fn run_in_context(&self, thread: &Thread, function: callback::CallFn, entry: Entry) -> Result<()> {
+        let mut word = entry.context;
+        // SAFETY: the word stays here until the frame is left.
+        let entered = unsafe { Frame::enter(thread, &raw mut word) }.map(|frame| {
+            // SAFETY: the host gave both to be called together, once.
+            guarded(|| unsafe { function(entry.arg) });
+            frame.leave();
+        });
+        let mut told = Ok(());
+        if thread.attention.get() != 0 {
+            told = exception::attend(self, ptr::null());
+        }
+        if let Err(error) = entered {
+            let report = Report::new(error, "The context of a callback is in use", ptr::null());
+            told = exception::call_handler(self, &report);
+        }
+        callback::release(entry.arg, entry.free);
+        word.release();
+        told
+    }
+
+    /// Runs a handle that was taken from the ready queue, and tells whether its callback was called.
+    #[inline]
+    fn run_queued(&self, thread: &Thread, handle: *const Handle) -> (Result<()>, bool) {
+        // SAFETY: it was kept by being in the queue, and only this thread could free it.
+        let cell = unsafe { &*handle };
+        // What is not marked was withdrawn; it may have been cancelled or paused since the poll.
+        let call = cell.has(QUEUED) && !cell.has(CANCELLED | PAUSED | DONE);
+        let mut result = Ok(());
+        if call {
+            cell.change(QUEUED | IN_RING, RUNNING);
+            result = self.call_handle(thread, cell);
+        } else {
+            cell.clear(QUEUED | IN_RING);
+        }
+        // SAFETY: the entry of a handle that another thread made is a reference; others were held.
+        unsafe {
+            if cell.has(COUNTED) {
+                Handle::release_ptr(handle);
+            } else {
+                Handle::settle(handle);
+            }
+        }
+        (result, call)
+    }
+
+    /// Calls the callback of a handle that is marked as running in its context, and does what follows from how it went.
+    /// It is not marked as running afterwards; its caller settles whether it goes.
+    #[inline]
+    fn call_handle(&self, thread: &Thread, handle: &Handle) -> Result<()> {
+        let Some(function) = handle.function.get() else { return Ok(()) };
+        let at = handle.context.as_ptr();
+        let mut told = Ok(());
+        if handle.context.get().is_none() && !self.with(|state| state.elaborate) {
+            let outside = thread.slot.replace(at);
+            // SAFETY: the host gave both to be called together.
+            guarded(|| unsafe { function(handle.arg.get()) });
+            if thread.attention.get() != 0 {
+                // SAFETY: the word stays in the cell, which is kept by running.
+                unsafe { context::leave(thread, at) };
+                thread.slot.set(outside);
+                told = exception::attend(self, handle);
+            }
+            thread.slot.set(outside);
+        } else {
+            told = self.call_elaborately(thread, handle, function);
+        }
+        if handle.has(CANCELLED | PERIODIC) {
+            told = told.and(self.go_on(handle));
+        } else if handle.has(ONE_SHOT) {
+            handle.set(DONE);
+            handle.release_arg();
+        }
+        handle.clear(RUNNING);
+        told
+    }
+
+    /// Calls a callback that has a context, or in debug mode.
+    fn call_elaborately(&self, thread: &Thread, handle: &Handle, function: callback::CallFn) -> Result<()> {
+        let started = self.event_loop().debug().then(clock::monotonic);
+        // SAFETY: the word stays in the cell, which is kept by running.
+        let entered = unsafe { Frame::enter(thread, handle.context.as_ptr()) }.map(|frame| {
+            // SAFETY: the host gave both to be called together.
+            guarded(|| unsafe { function(handle.arg.get()) });
+            frame.leave();
+        });
+        let mut told = Ok(());
+        if thread.attention.get() != 0 {
+            told = exception::attend(self, handle);
+        }
+        if let Err(error) = entered {
+            told = exception::call_handler(self, &Report::new(error, "The context of a callback is in use", handle));
+        }
+        if let Some(started) = started {
+            self.report_slow(handle, clock::monotonic() - started);
+        }
+        told
+    }
+
+    /// What follows for a handle that was cancelled by its callback, or that has an interval.
+    #[cold]
+    fn go_on(&self, handle: &Handle) -> Result<()> {
+        if handle.has(CANCELLED) {
+            handle.release_arg();
+            return Ok(());
+        }
+        if handle.has(STARTED) { Ok(()) } else { self.next_tick(handle) }
+    }
+
+    #[cold]
+    fn report_slow(&self, handle: &Handle, took: i64) {
+        if took >= self.event_loop().slow_callback() {
+            let (seconds, rest) = (took / 1_000_000_000, took / 1_000_000 % 1000);
+            self.log(debug::WARNING, &format!("Executing {} took {seconds}.{rest:03} seconds", handle.repr()));
+        }
+    }
+
+    /// `Handle._run`: now, whatever the queue says.
+    pub(crate) fn run_handle(&self, handle: &Handle) -> Result<()> {
+        if handle.has(CANCELLED) {
+            return Err(Error::CANCELLED);
+        }
+        if handle.has(RUNNING) {
+            return Err(Error::ENTERED);
+        }
+        if handle.has(DONE) {
+            return Err(Error::DONE);
+        }
+        handle.retain();
+        handle.set(RUNNING);
+        self.with(|state| state.calls += 1);
+        let aside = Aside::begin();
+        let result = self.call_handle(thread::current(), handle);
+        aside.end();
+        self.with(|state| state.calls -= 1);
+        if handle.has(DONE) {
+            self.withdraw(handle);
+        }
+        // SAFETY: the reference taken above.
+        unsafe { Handle::release_ptr(handle) };
+        result
+    }
+}
