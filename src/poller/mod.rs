@@ -27,4 +27,5 @@ pub(crate) struct Event {
 /// The token of the wake-up, which no descriptor has.
 const WAKE: u64 = u64::MAX;
 /// The token of the deadline timer.
+#[cfg(all(target_os = "linux", not(feature = "portable-poller")))]
 const DEADLINE: u64 = u64::MAX - 1;
