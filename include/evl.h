@@ -29,8 +29,8 @@
  * Failures. A callback reports a failure by evl_raise; the loop then calls its exception handler. C++ exceptions and
  *   pthread_exit must not leave a callback (the process aborts and says so), nor may longjmp (undefined).
  * Threads. A loop is used from the thread that runs it; another thread's call answers EVL_EWRONGTHREAD (run and close:
- *   EVL_ERUNNING). While it does not run, any thread may use it, one at a time; who uses it has a reference. Functions marked "Any thread", and those named ..._threadsafe, may be called from
- *   anywhere. Callbacks run on the loop's thread, inside of a run function.
+ *   EVL_ERUNNING). While it does not run, any thread may use it, one at a time; who uses it has a reference. Functions
+ *   marked "Any thread", and those named ..._threadsafe, may be called from anywhere. Callbacks run on the loop's thread, inside of a run function.
  * Time is int64_t nanoseconds of the loop's clock, which is monotonic. EVL_FOREVER means no limit.
  * Sized structs begin with their size; fill them by their _init function, or zero them and set size.
  */
@@ -286,7 +286,8 @@ EVL_API const char *evl_errname(int code);
 //
 // Fills buffer with at most size bytes including the final NUL and returns the whole length without it (0:
 // nothing is known), so that a return >= size means it was cut. buffer may be NULL when size is 0. The code
-// alone is always enough to act on. Any thread. Errors: -EINVAL (buffer is NULL, size is not 0).
+// alone is always enough to act on. Success does not clear it. Any thread. Errors: -EINVAL (buffer is NULL,
+// size is not 0).
 EVL_API int evl_error_detail(char *buffer, size_t size);
 
 // Reports a failure from inside a callback, as an exception raised by it: after the callback has returned, the
@@ -294,8 +295,9 @@ EVL_API int evl_error_detail(char *buffer, size_t size);
 //
 // The first raise in a callback wins, later ones are ignored (and return 0). code is any negative number: an
 // errno negated, one of evl's (-20001 to -20999 are evl's), or your own. message is copied and may be NULL.
-// Called on the thread that runs the callback. Errors: EVL_ENOTINCALLBACK (no callback is running on this
-// thread), -EINVAL (code is not negative).
+// Called on the thread that runs the callback. Exception handlers count as callbacks; arg_free functions, wait
+// hooks and the log do not. Errors: EVL_ENOTINCALLBACK (no callback is running on this thread), -EINVAL (code
+// is not negative).
 EVL_API
 int evl_raise(int code,
               const char *message);
@@ -878,7 +880,7 @@ EVL_API int evl_loop_call_exception_handler(evl_loop *event_loop, const struct e
 // loop or callback), -EBADF (negative or closed fd), -EPERM (a regular file or directory: always ready, cannot
 // be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader
 // that was there before stays. Where fd's watchers were changed in this iteration already, the kernel is asked
-// at the next poll, and its error goes to the exception handler.
+// at the next poll, and its error goes to the exception handler, and fd's watchers are cancelled.
 EVL_API
 int evl_loop_add_reader(evl_loop *event_loop,
                         int fd,

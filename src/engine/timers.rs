@@ -5,7 +5,7 @@
 //! of heap and turn.
 //!
 //! Cancelling and moving leave the old key behind; it is stale, because the cell does not know it any more, and is dropped when it
-//! comes up or when stale keys are the majority. Moving a deadline later leaves even the key: when it comes up early, it is placed
+//! comes up or when three keys in four are stale. Moving a deadline later leaves even the key: when it comes up early, it is placed
 //! again.
 
 use std::sync::atomic::Ordering;

@@ -76,7 +76,8 @@ pub extern "C-unwind" fn evl_errname(code: c_int) -> *const c_char {
 ///
 /// Fills buffer with at most size bytes including the final NUL and returns the whole length without it (0:
 /// nothing is known), so that a return >= size means it was cut. buffer may be NULL when size is 0. The code
-/// alone is always enough to act on. Any thread. Errors: -EINVAL (buffer is NULL, size is not 0).
+/// alone is always enough to act on. Success does not clear it. Any thread. Errors: -EINVAL (buffer is NULL,
+/// size is not 0).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_error_detail(buffer: *mut c_char, size: usize) -> c_int {
     // SAFETY: the caller passes size writable bytes, or NULL.
@@ -88,8 +89,9 @@ pub unsafe extern "C-unwind" fn evl_error_detail(buffer: *mut c_char, size: usiz
 ///
 /// The first raise in a callback wins, later ones are ignored (and return 0). code is any negative number: an
 /// errno negated, one of evl's (-20001 to -20999 are evl's), or your own. message is copied and may be NULL.
-/// Called on the thread that runs the callback. Errors: EVL_ENOTINCALLBACK (no callback is running on this
-/// thread), -EINVAL (code is not negative).
+/// Called on the thread that runs the callback. Exception handlers count as callbacks; arg_free functions, wait
+/// hooks and the log do not. Errors: EVL_ENOTINCALLBACK (no callback is running on this thread), -EINVAL (code
+/// is not negative).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_raise(code: c_int, message: *const c_char) -> c_int {
     guard(|| {

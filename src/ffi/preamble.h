@@ -16,8 +16,8 @@
  * Failures. A callback reports a failure by evl_raise; the loop then calls its exception handler. C++ exceptions and
  *   pthread_exit must not leave a callback (the process aborts and says so), nor may longjmp (undefined).
  * Threads. A loop is used from the thread that runs it; another thread's call answers EVL_EWRONGTHREAD (run and close:
- *   EVL_ERUNNING). While it does not run, any thread may use it, one at a time; who uses it has a reference. Functions marked "Any thread", and those named ..._threadsafe, may be called from
- *   anywhere. Callbacks run on the loop's thread, inside of a run function.
+ *   EVL_ERUNNING). While it does not run, any thread may use it, one at a time; who uses it has a reference. Functions
+ *   marked "Any thread", and those named ..._threadsafe, may be called from anywhere. Callbacks run on the loop's thread, inside of a run function.
  * Time is int64_t nanoseconds of the loop's clock, which is monotonic. EVL_FOREVER means no limit.
  * Sized structs begin with their size; fill them by their _init function, or zero them and set size.
  */

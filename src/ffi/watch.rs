@@ -18,7 +18,7 @@ use crate::engine::watch::Direction;
 /// loop or callback), -EBADF (negative or closed fd), -EPERM (a regular file or directory: always ready, cannot
 /// be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader
 /// that was there before stays. Where fd's watchers were changed in this iteration already, the kernel is asked
-/// at the next poll, and its error goes to the exception handler.
+/// at the next poll, and its error goes to the exception handler, and fd's watchers are cancelled.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_add_reader(
     event_loop: *mut evl_loop,
