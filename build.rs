@@ -17,7 +17,7 @@ mod header {
     use std::{env, fs};
 
     /// The files of the C surface, in the order in which the header shows them.
-    const SOURCES: [&str; 12] = [
+    const SOURCES: [&str; 13] = [
         "version",
         "error",
         "handle",
@@ -28,6 +28,7 @@ mod header {
         "exception",
         "watch",
         "signal",
+        "future",
         "embed",
         "policy",
     ];

@@ -61,6 +61,8 @@ typedef struct evl_context evl_context;
 typedef struct evl_context_var evl_context_var;
 /* What undoes a set: contextvars.Token. Reference counted. */
 typedef struct evl_context_token evl_context_token;
+/* What is not there yet: asyncio.Future. Reference counted. */
+typedef struct evl_future evl_future;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -75,7 +77,7 @@ typedef enum evl_error {
     EVL_ENOLOOP = -20004,
     // The handle came from a call_* function and has run: it is one-shot.
     EVL_EDONE = -20005,
-    // The handle was cancelled.
+    // It was cancelled: a handle, a future, a task.
     EVL_ECANCELLED = -20006,
     // evl_raise and its like were called outside of a callback.
     EVL_ENOTINCALLBACK = -20007,
@@ -105,6 +107,12 @@ typedef enum evl_error {
     EVL_ESIGNAL = -20019,
     // The handle is scheduled already.
     EVL_ESCHEDULED = -20020,
+    // The future is in no state for this: it has no result yet, or has one already.
+    EVL_EINVALIDSTATE = -20021,
+    // The loop was stopped before the future it ran for was done.
+    EVL_ESTOPPED = -20022,
+    // It was shut down: an executor, a task group.
+    EVL_ESHUTDOWN = -20023,
 } evl_error;
 
 // Flags of evl_loop_options.
@@ -230,10 +238,15 @@ typedef struct evl_exception {
     void *const *traceback;
     // How many there are.
     size_t traceback_length;
+    // The future whose error nobody has asked for, or NULL. Borrowed.
+    evl_future *future;
 } evl_exception;
 
 // Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
 typedef void (*evl_exception_handler)(evl_loop *event_loop, const struct evl_exception *exception, void *arg);
+
+// What a future calls when it is done. future is borrowed; arg is the pointer it was added with.
+typedef void (*evl_future_callback)(evl_future *future, void *arg);
 
 // Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
 // was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
@@ -952,6 +965,187 @@ int evl_loop_add_signal_handler(evl_loop *event_loop,
 //
 // On the loop's thread. Errors: -EINVAL (NULL, no such signal), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API int evl_loop_remove_signal_handler(evl_loop *event_loop, int signal_number);
+
+// Makes a future that you settle: loop.create_future.
+//
+// *out is your reference (out must not be NULL). It keeps the loop's memory, not its life. On the loop's
+// thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API int evl_future_new(evl_loop *event_loop, evl_future **out);
+
+// Takes another reference and returns future. NULL gives NULL. Any thread.
+EVL_API evl_future *evl_future_ref(evl_future *future);
+
+// Gives a reference back; NULL is ignored. What is under way goes on without you. The last one frees the
+// future with its result; an error that nobody has asked for (evl_future_result, _error) is then told to the
+// exception handler, on the loop's thread. Any thread.
+EVL_API void evl_future_unref(evl_future *future);
+
+// The loop the future belongs to: Future.get_loop. Borrowed. NULL for NULL. Any thread.
+EVL_API evl_loop *evl_future_get_loop(const evl_future *future);
+
+// Whether the future has a result or an error, or was cancelled: 1 or 0. Future.done. NULL gives 0. Any thread.
+EVL_API
+int evl_future_done(const evl_future *future);
+
+// Whether the future was cancelled: 1 or 0. Future.cancelled. NULL gives 0. Any thread.
+EVL_API int evl_future_cancelled(const evl_future *future);
+
+// Reads the result: Future.result. Returns 0 and writes it to *value (value may be NULL, to ask only how it
+// ended), or returns the error's code, or EVL_ECANCELLED. The error's message becomes evl_error_detail.
+//
+// The result stays the future's: it is valid as long as the future. Any thread. Errors of its own:
+// EVL_EINVALIDSTATE (not done), -EINVAL (NULL future; the result is a number or bytes, which
+// evl_future_result_int and evl_future_result_bytes read).
+EVL_API int evl_future_result(const evl_future *future, void **value);
+
+// evl_future_result of an operation that results in a number: a count of bytes, a descriptor, a return code.
+//
+// Any thread. Errors as evl_future_result; -EINVAL also when the result is no number, or value is NULL.
+EVL_API int evl_future_result_int(const evl_future *future, int64_t *value);
+
+// evl_future_result of an operation that results in bytes. They stay the future's. size may be NULL.
+//
+// Any thread. Errors as evl_future_result; -EINVAL also when the result is no bytes, or data is NULL.
+EVL_API int evl_future_result_bytes(const evl_future *future, const void **data, size_t *size);
+
+// The address that the bytes of a result came from (evl_loop_sock_recvfrom), or that of the peer. It stays the
+// future's; *size becomes 0 when there is none.
+//
+// Any thread. Errors as evl_future_result_bytes.
+EVL_API
+int evl_future_result_address(const evl_future *future,
+                              const void **address,
+                              uint32_t *size);
+
+// Reads the error: Future.exception. Returns 0 and writes the code, or 0 when there is a result instead, to
+// *code; EVL_ECANCELLED when the future was cancelled.
+//
+// Any thread. Errors: EVL_EINVALIDSTATE (not done), EVL_ECANCELLED, -EINVAL (NULL).
+EVL_API int evl_future_error(const evl_future *future, int *code);
+
+// Writes what the error says, or why the future was cancelled; nothing when there is no message.
+//
+// Fills buffer with at most size bytes including the NUL and returns the whole length without it. buffer may
+// be NULL when size is 0. Any thread, once the future is done. Errors: -EINVAL (NULL future; buffer NULL and
+// size not 0).
+EVL_API int evl_future_error_message(const evl_future *future, char *buffer, size_t size);
+
+// The object given to evl_future_set_error_object or evl_raise_object: borrowed from the future. NULL when
+// there is none, and for NULL. Any thread, once the future is done.
+EVL_API void *evl_future_error_object(const evl_future *future);
+
+// Settles the future with a result: Future.set_result. Its callbacks are called in the next iteration.
+//
+// value_free (may be NULL) releases value with the future, or when this function fails. On the loop's thread.
+// Errors: EVL_EINVALIDSTATE (done already), -EINVAL (NULL; an operation's or a task's future, which settles
+// itself), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API int evl_future_set_result(evl_future *future, void *value, evl_free_fn value_free);
+
+// Settles the future with an error: Future.set_exception. code is any negative number; message is copied and
+// may be NULL. EVL_ECANCELLED is no error here: evl_future_cancel cancels.
+//
+// On the loop's thread. Errors as evl_future_set_result; -EINVAL also when code is not negative.
+EVL_API int evl_future_set_error(evl_future *future, int code, const char *message);
+
+// evl_future_set_error for bindings that carry an exception of their own: object goes with the code.
+//
+// object_free (may be NULL) releases object with the future, or when this function fails. Thread and errors as
+// evl_future_set_error.
+EVL_API
+int evl_future_set_error_object(evl_future *future,
+                                int code,
+                                const char *message,
+                                void *object,
+                                evl_free_fn object_free);
+
+// Cancels the future: Future.cancel. Returns 1 when it is or will be cancelled, 0 when it was done already.
+//
+// What is under way is withdrawn as soon as it can be. The future is done (with EVL_ECANCELLED) when nothing
+// can touch what its operation was given any more: at once, or later. A task is told by its next step, and may
+// go on. message (may be NULL) is copied. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_future_cancel(evl_future *future,
+                      const char *message);
+
+// evl_future_set_result from any thread. The result arrives with the loop's next iteration; a future that is
+// done by then is left alone, and value released.
+//
+// The calling thread has a reference to the future during the call. value_free may run on the loop's thread, or
+// here when this function fails. Any thread. Errors: -EINVAL (NULL; an operation's or a task's future),
+// EVL_ECLOSED, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_future_set_result_threadsafe(evl_future *future,
+                                     void *value,
+                                     evl_free_fn value_free);
+
+// evl_future_set_error_object from any thread, as evl_future_set_result_threadsafe. object may be NULL.
+//
+// Any thread. Errors as there; -EINVAL also when code is not negative.
+EVL_API
+int evl_future_set_error_threadsafe(evl_future *future,
+                                    int code,
+                                    const char *message,
+                                    void *object,
+                                    evl_free_fn object_free);
+
+// evl_future_cancel from any thread: it arrives with the loop's next iteration. Returns 0.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EFORKED, -ENOMEM.
+EVL_API int evl_future_cancel_threadsafe(evl_future *future, const char *message);
+
+// Blocks the calling thread until the future is done, but not longer than timeout_ns: for threads that run no
+// loop. 0 does not wait; EVL_FOREVER waits without limit. Returns 0 when it is done, however it ended.
+//
+// The calling thread has a reference to the future during the call. Any thread. Errors: -ETIMEDOUT, EVL_ECLOSED
+// (the loop was closed before it was done), EVL_ERUNNING (this thread runs a loop), -EINVAL (NULL; negative
+// timeout).
+EVL_API
+int evl_future_wait(evl_future *future,
+                    int64_t timeout_ns);
+
+// Sets a limit of time: when timeout_ns nanoseconds have passed, the future is withdrawn as by
+// evl_future_cancel, and ends with -ETIMEDOUT. A later call replaces it; EVL_FOREVER takes it away.
+//
+// A future that is done is left alone. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API int evl_future_set_timeout(evl_future *future, int64_t timeout_ns);
+
+// Has callback called when the future is done: Future.add_done_callback. It is called by the loop, in the
+// iteration after the future is done (the next one, if it is done already), once, in the order they were added.
+//
+// context NULL: the current context is captured. arg_free runs exactly once: after the call, on removal, with
+// the future's last reference, on close, or when this function fails. On the loop's thread. Errors: -EINVAL
+// (NULL future or callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_future_add_done_callback(evl_future *future,
+                                 evl_future_callback callback,
+                                 void *arg,
+                                 evl_free_fn arg_free,
+                                 evl_context *context);
+
+// Removes every callback that was added with this function and arg: Future.remove_done_callback. Returns how
+// many there were; none are found once the future is done.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_future_remove_done_callback(evl_future *future, evl_future_callback callback, void *arg);
+
+// Writes what the future is, such as "<Future pending at 0x55d0c0>". Future.__repr__.
+//
+// Buffer rules and errors as evl_future_error_message. Any thread.
+EVL_API int evl_future_repr(const evl_future *future, char *buffer, size_t size);
+
+// Keeps a pointer of yours with the future; the one before is released first. data_free (may be NULL) runs when
+// it is replaced, with the future's last reference, or when this function fails.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_future_set_data(evl_future *future,
+                        void *data,
+                        evl_free_fn data_free);
+
+// The pointer kept by evl_future_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_future_get_data(const evl_future *future);
 
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //

@@ -17,6 +17,7 @@ impl Error {
     pub(crate) const BAD_DESCRIPTOR: Error = Error(-libc::EBADF);
     pub(crate) const NO_MEMORY: Error = Error(-libc::ENOMEM);
     pub(crate) const NO_ENTRY: Error = Error(-libc::ENOENT);
+    pub(crate) const TIMED_OUT: Error = Error(-libc::ETIMEDOUT);
     pub(crate) const CLOSED: Error = Error(-20001);
     pub(crate) const WRONG_THREAD: Error = Error(-20002);
     pub(crate) const RUNNING: Error = Error(-20003);
@@ -37,6 +38,9 @@ impl Error {
     pub(crate) const CLOCK: Error = Error(-20018);
     pub(crate) const SIGNAL: Error = Error(-20019);
     pub(crate) const SCHEDULED: Error = Error(-20020);
+    pub(crate) const INVALID_STATE: Error = Error(-20021);
+    pub(crate) const STOPPED: Error = Error(-20022);
+    pub(crate) const SHUT_DOWN: Error = Error(-20023);
 
     /// The failure with this code; a code that is not negative becomes -EINVAL.
     pub(crate) fn from_code(code: c_int) -> Self {
@@ -91,7 +95,7 @@ const OWN: &[Row] = &[
     (-20003, c"EVL_ERUNNING", c"a loop is running"),
     (-20004, c"EVL_ENOLOOP", c"no loop in this thread"),
     (-20005, c"EVL_EDONE", c"the one-shot handle has run"),
-    (-20006, c"EVL_ECANCELLED", c"the handle was cancelled"),
+    (-20006, c"EVL_ECANCELLED", c"it was cancelled"),
     (-20007, c"EVL_ENOTINCALLBACK", c"not inside of a callback"),
     (-20008, c"EVL_EEXIT", c"a callback asked to exit"),
     (-20009, c"EVL_EPANIC", c"the library failed inside; the loop can only be closed"),
@@ -106,6 +110,9 @@ const OWN: &[Row] = &[
     (-20018, c"EVL_ECLOCK", c"the loop's clock is not manual"),
     (-20019, c"EVL_ESIGNAL", c"the signal cannot be caught"),
     (-20020, c"EVL_ESCHEDULED", c"the handle is scheduled already"),
+    (-20021, c"EVL_EINVALIDSTATE", c"the future is in no state for this"),
+    (-20022, c"EVL_ESTOPPED", c"the loop was stopped before the future was done"),
+    (-20023, c"EVL_ESHUTDOWN", c"it was shut down"),
 ];
 
 macro_rules! system {

@@ -5,6 +5,7 @@
 //! | layer | what it is |
 //! |---|---|
 //! | [`ffi`] | the C surface, one file a noun; no logic |
+//! | [`task`] | what completes later: futures, tasks, the executor |
 //! | `policy`, `running` | which loop a thread has, and which one runs on it |
 //! | [`engine`] | the loop: handles, the ready queue, timers, descriptors, signals, other threads, contexts, failures |
 //! | `poller` | what the engine asks the operating system |
@@ -20,3 +21,4 @@ mod lock;
 mod policy;
 mod poller;
 mod running;
+pub mod task;

@@ -109,8 +109,10 @@ pub(crate) fn walk(lp: &Owned, visit: VisitFn, arg: *mut c_void) -> Result<c_int
             queued.filter(|handle| unsafe { handle.as_ref() }.is_none_or(|handle| handle.has(super::handle::QUEUED)));
         found.extend(queued.map(|handle| (handle, 0, 0)));
         found.extend(state.timers.sorted(&state.cells).into_iter().map(|handle| (handle, 1, 0)));
-        found.extend(state.watch.iter().map(|(handle, fd)| {
-            // SAFETY: it is kept by being registered.
+        // SAFETY: a watcher is kept by being registered.
+        let watchers = state.watch.iter().filter(|(handle, _)| unsafe { !(**handle).has(super::handle::INTERNAL) });
+        found.extend(watchers.map(|(handle, fd)| {
+            // SAFETY: as above.
             let writer = unsafe { (*handle).has(super::handle::WRITER) };
             (handle, if writer { 3 } else { 2 }, fd)
         }));

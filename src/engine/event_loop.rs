@@ -17,6 +17,7 @@ use super::exception::Handler;
 use super::handle::{Extra, Handle};
 use super::inbox::{self, Inbox};
 use super::metrics::Counters;
+use super::operations::Operations;
 use super::ready::Ready;
 use super::signals::Signals;
 use super::thread::{self, Thread};
@@ -119,10 +120,11 @@ pub(crate) struct State {
     pub(super) ready: Ready,
     pub(super) timers: Timers,
     pub(super) cells: Arena,
-    /// Cells taken from `cells` and not put back by the owner.
+    /// What keeps the loop's memory, made and not freed by the owner: cells taken from `cells`, futures.
     pub(super) live_cells: isize,
     pub(super) watch: Watch,
     pub(super) signals: Signals,
+    pub(crate) operations: Operations,
     /// None once closed.
     pub(super) poller: Option<Poller>,
     pub(super) stopping: bool,
@@ -179,6 +181,7 @@ impl EventLoop {
             live_cells: 0,
             watch: Watch::new(),
             signals: Signals::new(),
+            operations: Operations::new(),
             stopping: false,
             orphaned: false,
             runs: 0,

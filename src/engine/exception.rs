@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt::Write as _;
+use std::ptr;
 
 use super::callback::FreeArg;
 use super::event_loop::{EventLoop, Owned};
@@ -17,9 +18,9 @@ const UNHANDLED: &CStr = c"Unhandled exception in event loop";
 
 /// A failure that a callback has raised.
 pub(crate) struct Raised {
-    code: c_int,
-    message: Option<CString>,
-    object: FreeArg,
+    pub(crate) code: c_int,
+    pub(crate) message: Option<CString>,
+    pub(crate) object: FreeArg,
 }
 
 /// A failure as handlers are told of it.
@@ -32,6 +33,8 @@ pub struct Report {
     pub object: *mut c_void,
     /// Whose callback failed, or NULL.
     pub handle: *const Handle,
+    /// The future whose error it is, or NULL.
+    pub future: *const (),
     /// Where it was scheduled (debug mode).
     pub traceback: Vec<usize>,
 }
@@ -141,7 +144,10 @@ pub(crate) fn attend(lp: &Owned, handle: *const Handle) -> Result<()> {
     // SAFETY: the caller's handle is alive.
     let traceback = unsafe { handle.as_ref() }.map_or(Vec::new(), Handle::traceback);
     let message = raised.message.or_else(|| Some(c"Exception in callback".to_owned()));
-    call_handler(lp, &Report { code: raised.code, message, object: raised.object.pointer(), handle, traceback })
+    call_handler(
+        lp,
+        &Report { code: raised.code, message, object: raised.object.pointer(), handle, future: ptr::null(), traceback },
+    )
 }
 
 /// `loop.call_exception_handler`.
@@ -180,7 +186,10 @@ pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
         let message = format!("Unhandled error in exception handler: {what}\nwhile it handled: {first} ({name})");
         let code = failure.code;
         let (object, handle, traceback) = (failure.object.pointer(), report.handle, report.traceback.clone());
-        default_handler(lp, &Report { code, message: CString::new(message).ok(), object, handle, traceback });
+        default_handler(
+            lp,
+            &Report { code, message: CString::new(message).ok(), object, handle, future: report.future, traceback },
+        );
     }
     Ok(())
 }
@@ -210,6 +219,7 @@ impl Report {
             message: CString::new(message).ok(),
             object: std::ptr::null_mut(),
             handle,
+            future: ptr::null(),
             traceback,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use slab::Slab;
 
 use super::event_loop::{CLOSED, EventLoop, FORKED, NOBODY, Owned};
-use super::{context, handle, signals, thread};
+use super::{context, handle, park, signals, thread};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::policy;
@@ -43,6 +43,7 @@ unsafe extern "C" fn prepare() {
     signals::lock_for_fork();
     handle::lock_for_fork();
     context::lock_for_fork();
+    park::lock_for_fork();
     let loops = LOOPS.lock();
     for (_, known) in loops.iter() {
         // SAFETY: a loop leaves the list, under this lock, before its memory goes.
@@ -66,6 +67,7 @@ unsafe fn unlock() {
             event_loop.shared_cells.force_unlock();
         }
         LOOPS.force_unlock();
+        park::unlock_after_fork();
         context::unlock_after_fork();
         handle::unlock_after_fork();
         signals::unlock_after_fork();

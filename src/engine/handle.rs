@@ -49,6 +49,8 @@ pub(crate) const PAUSED: u16 = 1024;
 pub(crate) const PERIODIC: u16 = 2048;
 /// A shutdown hook that has not run.
 pub(crate) const HOOK: u16 = 4096;
+/// On a watcher: it is evl's own, for an operation or a transport, and no host may touch it.
+pub(crate) const INTERNAL: u16 = HOOK;
 /// The ready queue has an entry for it; without QUEUED, one to be skipped.
 pub(crate) const IN_RING: u16 = 8192;
 /// The loop's table of descriptors, signals or shutdown hooks has it.

@@ -11,7 +11,7 @@ use std::alloc::{self, Layout};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
-use super::callback::Callback;
+use super::callback::{Callback, FreeArg};
 use super::context::Captured;
 use super::event_loop::EventLoop;
 use super::handle::{COUNTED, Handle, ONE_SHOT, QUEUED};
@@ -323,6 +323,32 @@ pub(crate) fn post(
         return Err(error);
     }
     Ok(if want_handle { handle } else { std::ptr::null() })
+}
+
+/// Calls a function of ours on the loop's thread, in its place among posts; `arg` is released after that, or when the loop is
+/// closed. A failure gives it back to the caller.
+pub(crate) fn send(
+    event_loop: &EventLoop,
+    function: super::callback::CallFn,
+    arg: FreeArg,
+) -> std::result::Result<(), (Error, FreeArg)> {
+    if let Err(error) = event_loop.check_open() {
+        return Err((error, arg));
+    }
+    let (pointer, free) = arg.into_raw();
+    let entry = Entry { function: Some(function), arg: pointer, free, context: super::context::Word::NONE };
+    event_loop.inbox.push(entry).map_err(|error| (error, FreeArg::new(pointer, free)))
+}
+
+/// Has the loop's thread release something. False: it cannot, and nothing was done.
+pub(crate) fn send_release(event_loop: &EventLoop, arg: FreeArg) -> bool {
+    match send(event_loop, super::lifetime::nothing, arg) {
+        Ok(()) => true,
+        Err((_, arg)) => {
+            let _ = arg.into_raw();
+            false
+        }
+    }
 }
 
 /// Runs a function of ours on the loop's thread, in its place among posts. `arg` must not need releasing.

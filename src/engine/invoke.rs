@@ -63,6 +63,45 @@ impl Owned<'_> {
         result.map(|()| ran)
     }
 
+    /// Calls a function of the host from inside of a callback of ours, in the context kept at `at`. What it raises is the caller's to
+    /// deal with; an exit or a fork are dealt with when the callback of ours returns. EVL_EENTERED: the context is in use.
+    ///
+    /// # Safety
+    /// `at` stays where it is, and is touched only through the thread's slot meanwhile.
+    #[inline]
+    pub(crate) unsafe fn call_host<R>(
+        &self,
+        at: *mut Word,
+        host: impl FnOnce() -> R,
+    ) -> Result<(R, Option<Box<exception::Raised>>)> {
+        let thread = thread::current();
+        // SAFETY: by this function's contract.
+        let answer = if unsafe { (*at).is_none() } {
+            let outside = thread.slot.replace(at);
+            let answer = guarded(host);
+            if thread.attention.get() != 0 {
+                // SAFETY: as above.
+                unsafe { context::leave(thread, at) };
+            }
+            thread.slot.set(outside);
+            answer
+        } else {
+            // SAFETY: as above.
+            let frame = unsafe { Frame::enter(thread, at) }?;
+            let answer = guarded(host);
+            frame.leave();
+            answer
+        };
+        let attention = thread.attention.get();
+        if attention == 0 {
+            return Ok((answer, None));
+        }
+        // The context is the caller's to keep.
+        thread.attention.set(attention & !(thread::RAISED | thread::CONTEXT));
+        // SAFETY: only this thread touches it, and no reference to it is held.
+        Ok((answer, unsafe { (*thread.raised.get()).take() }))
+    }
+
     /// What follows from how a callback without a handle and without a context of its own went.
     fn finish_entry(&self, thread: &Thread, entry: &Entry, word: *mut Word) -> Result<()> {
         let attention = thread.attention.get();

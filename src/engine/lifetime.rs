@@ -102,7 +102,7 @@ impl EventLoop {
     fn abandon(&self, lp: &Owned) {
         super::signals::release_all(lp);
         self.inbox.set_waker(-1);
-        let (ready, hooks, log, exception) = lp.with(|state| {
+        let (ready, operations, hooks, log, exception) = lp.with(|state| {
             state.thread = thread::current();
             state.stopping = false;
             state.timers = super::timers::Timers::new();
@@ -112,7 +112,8 @@ impl EventLoop {
             state.poller = None;
             (state.before_wait, state.after_wait, state.log) = (None, None, None);
             let ready = std::mem::replace(&mut state.ready, super::ready::Ready::new());
-            (ready, state.wait_arg.take(), state.log_arg.take(), state.exception.take())
+            let operations = (state.operations.drain(), state.operations.task_factory.take());
+            (ready, operations, state.wait_arg.take(), state.log_arg.take(), state.exception.take())
         });
         let live = lp.with(|state| state.cells.live());
         for handle in &live {
@@ -126,7 +127,13 @@ impl EventLoop {
         self.owner.store(CLOSED, Ordering::Release);
         // Only now: who finds the inbox closed must find the loop closed, too.
         let posted = self.inbox.close();
+        super::park::notify_closed(self);
         // From here on the host's code may run: the loop answers EVL_ECLOSED.
+        let (operations, factory) = operations;
+        for operation in operations {
+            // SAFETY: it was the loop's, and is given up once.
+            unsafe { (operation.abandon)(operation.object) };
+        }
         for entry in ready.iter().chain(posted) {
             release_posted(&entry);
         }
@@ -137,7 +144,7 @@ impl EventLoop {
                 Handle::release_ptr(handle);
             }
         }
-        drop((hooks, log, exception));
+        drop((hooks, log, exception, factory));
     }
 }
 
@@ -191,6 +198,20 @@ pub(crate) unsafe fn end(this: *const EventLoop) {
 unsafe fn free_memory(this: *const EventLoop) {
     // SAFETY: made by `Box::new` in `create`, and by this function's contract nobody knows it any more.
     drop(unsafe { Box::from_raw(this.cast_mut()) });
+}
+
+impl Owned<'_> {
+    /// Something that keeps the loop's memory was made.
+    #[inline]
+    pub(crate) fn count_object(&self) {
+        self.with(|state| state.live_cells += 1);
+    }
+
+    /// What [`Owned::count_object`] counted is gone. Where the loop is not this thread's, that is [`release_memory`].
+    #[inline]
+    pub(crate) fn uncount_object(&self) {
+        self.with(|state| state.live_cells -= 1);
+    }
 }
 
 /// Frees a cell. The loop's memory may go with it. `closed`: the loop is, and this is any thread.
@@ -301,7 +322,7 @@ unsafe extern "C-unwind" fn release_handle(handle: *mut c_void) {
 ///
 /// # Safety
 /// The caller's count is among it, and is given up.
-unsafe fn release_memory(this: *const EventLoop) {
+pub(crate) unsafe fn release_memory(this: *const EventLoop) {
     // SAFETY: the count keeps it.
     if unsafe { (*this).memory.fetch_sub(1, Ordering::AcqRel) } == 1 {
         // SAFETY: the count stands at zero only after life has ended, and when no handle is left.

@@ -14,6 +14,8 @@ pub(crate) mod invoke;
 pub(crate) mod iteration;
 pub(crate) mod lifetime;
 pub(crate) mod metrics;
+pub(crate) mod operations;
+pub(crate) mod park;
 pub(crate) mod ready;
 pub(crate) mod run;
 pub(crate) mod schedule;

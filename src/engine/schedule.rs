@@ -188,6 +188,28 @@ impl Owned<'_> {
         Ok(std::ptr::null())
     }
 
+    /// Makes room for `more` callbacks, so that scheduling them cannot fail but in debug mode.
+    #[inline]
+    pub(crate) fn reserve(&self, more: usize) -> Result<()> {
+        self.with(|state| state.ready.reserve(more))
+    }
+
+    /// Schedules a function of ours; `free` follows it, or comes in its place when the loop is closed.
+    #[inline]
+    pub(crate) fn call_internal(
+        &self,
+        function: CallFn,
+        arg: *mut c_void,
+        free: Option<CallFn>,
+        context: Word,
+    ) -> Result<()> {
+        if self.event_loop().debug() {
+            let callback = Callback::new(Some(function), arg, free);
+            return self.call_soon(callback, Captured::new(context), false).map(|_| ());
+        }
+        self.with(|state| state.ready.push(Entry { function: Some(function), arg, free, context }))
+    }
+
     /// `loop.call_at`.
     pub(crate) fn call_at(
         &self,
@@ -343,7 +365,7 @@ impl Owned<'_> {
     #[cold]
     fn forget_registered(&self, handle: &Handle) {
         let number = i32::try_from(handle.when()).unwrap_or(-1);
-        if handle.has(HOOK) {
+        if handle.has(HOOK) && !handle.has(WATCH) {
             self.with(|state| state.shutdown_hooks.retain(|&hook| !std::ptr::eq(hook, handle)));
             handle.clear(REGISTERED);
         } else if handle.has(SIGNAL) {

@@ -7,10 +7,10 @@
 //! alive) is left behind by making the poller anew.
 
 use super::callback::Callback;
-use super::context::Captured;
+use super::context::{Captured, Word};
 use super::event_loop::{Owned, State};
 use super::exception::{self, Report};
-use super::handle::{Handle, PAUSED, REGISTERED, WATCH, WRITER};
+use super::handle::{Handle, INTERNAL, PAUSED, REGISTERED, WATCH, WRITER};
 use crate::error::{self, Error, Result};
 use crate::poller::{Event, Poller, READ, WRITE};
 
@@ -196,10 +196,63 @@ impl Owned<'_> {
         context: Captured,
         want_handle: bool,
     ) -> Result<*const Handle> {
+        self.refuse_internal(fd)?;
+        self.add_watcher(fd, direction, callback, context, 0, want_handle)
+    }
+
+    /// Watches a descriptor for an operation or a transport. EVL_EBUSY when somebody watches it in that direction already.
+    /// The callback is called without a context. When the kernel will not watch it any more, the watcher is taken, and the callback called
+    /// once more: a system call tells why.
+    pub(crate) fn watch_internal(&self, fd: i32, direction: Direction, callback: Callback) -> Result<()> {
+        if self.watcher(fd, direction).is_ok_and(|found| !found.is_null()) {
+            return Err(Error::BUSY.detail(|| format!("descriptor {fd} is being waited for already")));
+        }
+        self.add_watcher(fd, direction, callback, Captured::new(Word::NONE), INTERNAL, false).map(|_| ())
+    }
+
+    /// Ends what [`Owned::watch_internal`] began; the callback's arg is released, after the callback if it is running.
+    pub(crate) fn unwatch_internal(&self, fd: i32, direction: Direction) {
+        let Ok(handle) = self.watcher(fd, direction) else { return };
+        // SAFETY: a watcher is kept by being registered.
+        if unsafe { handle.as_ref() }.is_some_and(|handle| handle.has(INTERNAL)) {
+            self.take_watcher(fd, direction);
+            self.retire(handle);
+        }
+    }
+
+    /// Stops or resumes the calls of such a watcher.
+    pub(crate) fn pause_internal(&self, fd: i32, direction: Direction, paused: bool) {
+        let _ = self.set_paused(fd, direction, paused);
+    }
+
+    /// Whether an operation or a transport watches the descriptor.
+    pub(crate) fn is_internal(&self, fd: i32) -> bool {
+        [Direction::Read, Direction::Write].into_iter().any(|direction| {
+            // SAFETY: a watcher is kept by being registered.
+            self.watcher(fd, direction).is_ok_and(|found| unsafe { found.as_ref() }.is_some_and(|w| w.has(INTERNAL)))
+        })
+    }
+
+    fn refuse_internal(&self, fd: i32) -> Result<()> {
+        if self.is_internal(fd) {
+            return Err(Error::BUSY.detail(|| format!("descriptor {fd} is used by a transport or an operation")));
+        }
+        Ok(())
+    }
+
+    fn add_watcher(
+        &self,
+        fd: i32,
+        direction: Direction,
+        callback: Callback,
+        context: Captured,
+        internal: u16,
+        want_handle: bool,
+    ) -> Result<*const Handle> {
         if fd < 0 {
             return Err(Error::BAD_DESCRIPTOR.detail(|| format!("descriptor {fd} is negative")));
         }
-        let flags = REGISTERED | WATCH | if direction == Direction::Write { WRITER } else { 0 };
+        let flags = REGISTERED | WATCH | internal | if direction == Direction::Write { WRITER } else { 0 };
         let handle = self.new_cell(callback, context, flags, want_handle, i64::from(fd))?;
         let old = self.with(|state| -> Result<*const Handle> {
             let State { watch, poller, .. } = state;
@@ -240,6 +293,7 @@ impl Owned<'_> {
 
     /// `loop.remove_reader`, `loop.remove_writer`: whether there was one.
     pub(crate) fn unwatch(&self, fd: i32, direction: Direction) -> Result<bool> {
+        self.refuse_internal(fd)?;
         let handle = self.watcher(fd, direction)?;
         if handle.is_null() {
             return Ok(false);
@@ -259,6 +313,11 @@ impl Owned<'_> {
 
     /// Stops or resumes the calls of a watcher.
     pub(crate) fn pause(&self, fd: i32, direction: Direction, paused: bool) -> Result<()> {
+        self.refuse_internal(fd)?;
+        self.set_paused(fd, direction, paused)
+    }
+
+    fn set_paused(&self, fd: i32, direction: Direction, paused: bool) -> Result<()> {
         // SAFETY: a watcher is kept by being registered.
         let Some(handle) = (unsafe { self.watcher(fd, direction)?.as_ref() }) else { return Err(Error::NO_ENTRY) };
         if handle.has(PAUSED) != paused {
@@ -311,6 +370,13 @@ impl Owned<'_> {
         // SAFETY: they were held until now; the references keep them while the host's code runs.
         let handles = handles.map(|handle| unsafe { handle.as_ref() }.inspect(|handle| handle.retain()));
         for handle in handles.into_iter().flatten() {
+            if handle.has(INTERNAL) {
+                result = result.and(self.enqueue(handle));
+                handle.clear(REGISTERED);
+                // SAFETY: the reference taken above.
+                unsafe { Handle::release_ptr(handle) };
+                continue;
+            }
             let told = exception::call_handler(self, &Report::new(error, &what, handle));
             self.retire(handle);
             result = result.and(told);

@@ -23,7 +23,7 @@ pub enum evl_error {
     EVL_ENOLOOP = -20004,
     /// The handle came from a call_* function and has run: it is one-shot.
     EVL_EDONE = -20005,
-    /// The handle was cancelled.
+    /// It was cancelled: a handle, a future, a task.
     EVL_ECANCELLED = -20006,
     /// evl_raise and its like were called outside of a callback.
     EVL_ENOTINCALLBACK = -20007,
@@ -53,6 +53,12 @@ pub enum evl_error {
     EVL_ESIGNAL = -20019,
     /// The handle is scheduled already.
     EVL_ESCHEDULED = -20020,
+    /// The future is in no state for this: it has no result yet, or has one already.
+    EVL_EINVALIDSTATE = -20021,
+    /// The loop was stopped before the future it ran for was done.
+    EVL_ESTOPPED = -20022,
+    /// It was shut down: an executor, a task group.
+    EVL_ESHUTDOWN = -20023,
 }
 
 /// Describes a code: "the loop is closed", "permission denied".

@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use super::event_loop::evl_loop;
+use super::future::evl_future;
 use super::handle::{evl_free_fn, evl_handle};
 use super::{options, own};
 use crate::engine::callback::{FreeArg, guarded};
@@ -29,6 +30,8 @@ pub struct evl_exception {
     pub traceback: *const *mut c_void,
     /// How many there are.
     pub traceback_length: usize,
+    /// The future whose error nobody has asked for, or NULL. Borrowed.
+    pub future: *mut evl_future,
 }
 
 /// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
@@ -51,6 +54,7 @@ unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Re
         handle: report.handle.cast_mut(),
         traceback: if traceback.is_empty() { std::ptr::null() } else { traceback.as_ptr() },
         traceback_length: traceback.len(),
+        future: report.future.cast_mut().cast(),
     };
     // SAFETY: by this function's contract; the struct is valid during the call.
     unsafe {
@@ -80,6 +84,7 @@ unsafe fn report(exception: *const evl_exception) -> Result<Report> {
             message: own::string(given.message),
             object: given.object,
             handle: given.handle,
+            future: given.future.cast_const().cast(),
             traceback,
         })
     }

@@ -15,6 +15,7 @@ use crate::engine::context::Captured;
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::handle::Handle;
 use crate::error::{Error, Result};
+use crate::task::future::{Future, FutureRef};
 
 /// An object the caller keeps alive during the call.
 ///
@@ -217,6 +218,27 @@ pub(crate) unsafe fn on_handle(handle: *mut Handle, body: impl FnOnce(&Owned, &H
     // SAFETY: by this function's contract; a handle keeps its loop's memory.
     let found = unsafe { borrow(handle).and_then(|handle| Ok((handle, borrow(handle.event_loop())?))) };
     answer(found.and_then(|(handle, event_loop)| entered(event_loop, |lp| body(lp, handle))))
+}
+
+/// The body of a function that uses a future on its loop's thread.
+///
+/// # Safety `future` is NULL or a live future.
+#[inline]
+pub(crate) unsafe fn on_future(future: *mut Future, body: impl FnOnce(&Owned, &Future) -> Result<c_int>) -> c_int {
+    // SAFETY: by this function's contract; a future keeps its loop's memory.
+    let found = unsafe { borrow(future).and_then(|future| Ok((future, borrow(future.event_loop())?))) };
+    answer(found.and_then(|(future, event_loop)| entered(event_loop, |lp| body(lp, future))))
+}
+
+/// Gives a future to a caller who may not want it.
+///
+/// # Safety `out` is NULL or writable.
+#[inline]
+pub(crate) unsafe fn give_future(out: *mut *mut Future, future: FutureRef) {
+    if !out.is_null() {
+        // SAFETY: by this function's contract.
+        unsafe { out.write(future.into_raw()) };
+    }
 }
 
 /// The body of a function of a handle that does not need its loop to be open.

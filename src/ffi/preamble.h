@@ -48,3 +48,5 @@ typedef struct evl_context evl_context;
 typedef struct evl_context_var evl_context_var;
 /* What undoes a set: contextvars.Token. Reference counted. */
 typedef struct evl_context_token evl_context_token;
+/* What is not there yet: asyncio.Future. Reference counted. */
+typedef struct evl_future evl_future;

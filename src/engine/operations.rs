@@ -1,0 +1,74 @@
+//! What a loop has under way: whatever completes later, is kept by the loop until then, and is given up when it is closed.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::callback::FreeArg;
+use super::event_loop::Owned;
+
+/// Where a thing that is not under way stands.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
+/// Something that completes later. The loop owns a reference of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Operation {
+    /// The object.
+    pub(crate) object: *const (),
+    /// Gives the object up when the loop is closed, and with it the loop's reference. May call the host.
+    pub(crate) abandon: unsafe fn(*const ()),
+    /// Whether it is a task.
+    pub(crate) is_task: bool,
+}
+
+/// How the host makes tasks: a function whose type the C surface knows.
+pub struct TaskFactory {
+    /// The host's function.
+    pub function: *const (),
+    /// What it is called with.
+    pub arg: FreeArg,
+}
+
+// SAFETY: a function and an arg that the host lets travel with the loop; only the loop's owner uses them.
+unsafe impl Send for TaskFactory {}
+// SAFETY: as above.
+unsafe impl Sync for TaskFactory {}
+
+/// All of them.
+pub(crate) struct Operations {
+    list: Slab<Operation>,
+    /// The task whose step is on the stack, or NULL.
+    pub(crate) current_task: *const (),
+    /// How many tasks were made: each has a number.
+    pub(crate) tasks_made: u64,
+    // Shared with the call that is under way: it may replace it, and its arg is released after it.
+    pub(crate) task_factory: Option<Arc<TaskFactory>>,
+}
+
+impl Operations {
+    pub(crate) const fn new() -> Self {
+        Operations { list: Slab::new(), current_task: std::ptr::null(), tasks_made: 0, task_factory: None }
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&mut self) -> Vec<Operation> {
+        self.list.drain().collect()
+    }
+
+    /// The tasks that are not done.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = *const ()> + '_ {
+        self.list.iter().filter(|(_, operation)| operation.is_task).map(|(_, operation)| operation.object)
+    }
+}
+
+impl Owned<'_> {
+    /// Has the loop keep an operation, whose reference it takes over. Returns where it stands.
+    pub(crate) fn begin(&self, operation: Operation) -> u32 {
+        self.with(|state| state.operations.list.insert(operation)) as u32
+    }
+
+    /// The operation is complete: the reference the loop had is the caller's.
+    pub(crate) fn end_operation(&self, place: u32) {
+        self.with(|state| state.operations.list.try_remove(place as usize));
+    }
+}
