@@ -17,7 +17,7 @@ mod header {
     use std::{env, fs};
 
     /// The files of the C surface, in the order in which the header shows them.
-    const SOURCES: [&str; 13] = [
+    const SOURCES: [&str; 17] = [
         "version",
         "error",
         "handle",
@@ -29,6 +29,10 @@ mod header {
         "watch",
         "signal",
         "future",
+        "task",
+        "wait",
+        "task_group",
+        "run",
         "embed",
         "policy",
     ];

@@ -63,6 +63,10 @@ typedef struct evl_context_var evl_context_var;
 typedef struct evl_context_token evl_context_token;
 /* What is not there yet: asyncio.Future. Reference counted. */
 typedef struct evl_future evl_future;
+/* A future whose outcome a step function makes: asyncio.Task. Reference counted; evl_task_as_future shows it as one. */
+typedef struct evl_task evl_task;
+/* Tasks that belong together: asyncio.TaskGroup. Reference counted. */
+typedef struct evl_task_group evl_task_group;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -151,6 +155,25 @@ typedef enum evl_walk_kind {
     // A signal handler; number is its signal.
     EVL_WALK_SIGNAL = 4,
 } evl_walk_kind;
+
+// When evl_wait ends.
+typedef enum evl_wait_until {
+    // When all are done: asyncio.ALL_COMPLETED.
+    EVL_ALL_COMPLETED = 0,
+    // When one is done: asyncio.FIRST_COMPLETED.
+    EVL_FIRST_COMPLETED = 1,
+    // When one has failed (being cancelled is no failure), or all are done: asyncio.FIRST_EXCEPTION.
+    EVL_FIRST_ERROR = 2,
+} evl_wait_until;
+
+// Flags of evl_run_options.
+typedef enum evl_run_flag {
+    // Run the loop in debug mode.
+    EVL_RUN_DEBUG = 1,
+    // The first SIGINT (Ctrl-C) cancels the main task; a second one ends the run without waiting for it. evl_run
+    // then returns -EINTR.
+    EVL_RUN_SIGINT = 2,
+} evl_run_flag;
 
 // Releases an arg, exactly once, when evl will not use it again. May be called by the thread that drops the
 // last reference.
@@ -247,6 +270,35 @@ typedef void (*evl_exception_handler)(evl_loop *event_loop, const struct evl_exc
 
 // What a future calls when it is done. future is borrowed; arg is the pointer it was added with.
 typedef void (*evl_future_callback)(evl_future *future, void *arg);
+
+// A step of a task. Does what it can, then either awaits something: writes a reference to a future, which evl
+// takes over, to *next and returns 0; or ends: leaves *next alone and returns 0 (done, with the result given to
+// evl_task_set_result) or a negative code (failed; EVL_ECANCELLED: cancelled).
+//
+// It is called first in the iteration after the task was made, and again when what it awaited is done. status
+// tells how that ended: 0 (evl_task_get_awaited has the result), its error's code, or EVL_ECANCELLED (it or the
+// task was cancelled). "if (status < 0) return status;" passes it on, message and all, as an exception would
+// be. Functions that start an operation fit next: "return evl_sleep(loop, EVL_MS(10), next);". evl_raise in a
+// step fails the task with code and message. arg is the pointer the task was made with.
+typedef int (*evl_step_fn)(evl_task *task, int status, void *arg, evl_future **next);
+
+// Makes tasks in evl_loop_create_task's place: does what evl_task_new does, or returns a negative code. It owns
+// arg from the start. factory_arg is the pointer it was set with.
+typedef int (*evl_task_factory)(evl_loop *event_loop,
+                                evl_step_fn step,
+                                void *arg,
+                                evl_free_fn arg_free,
+                                evl_context *context,
+                                void *factory_arg,
+                                evl_task **out);
+
+// Options of evl_run. Initialise with evl_run_options_init; a field that is zero has its default.
+typedef struct evl_run_options {
+    // sizeof(evl_run_options) as the caller knows it.
+    uint32_t size;
+    // evl_run_flag members, or'ed.
+    uint32_t flags;
+} evl_run_options;
 
 // Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
 // was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
@@ -1146,6 +1198,266 @@ int evl_future_set_data(evl_future *future,
 
 // The pointer kept by evl_future_set_data, or NULL. NULL gives NULL. Any thread.
 EVL_API void *evl_future_get_data(const evl_future *future);
+
+// Makes a task: asyncio.Task(coro, loop=loop, context=context). Its first step is called in the next iteration.
+//
+// All steps run in one context: context, or (NULL) a copy of the current one. The loop keeps the task until it
+// is done. out may be NULL; else *out is your reference. arg_free runs exactly once: when the task is done, on
+// close, or when this function fails. On the loop's thread. Errors: -EINVAL (NULL loop or step), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+EVL_API
+int evl_task_new(evl_loop *event_loop,
+                 evl_step_fn step,
+                 void *arg,
+                 evl_free_fn arg_free,
+                 evl_context *context,
+                 evl_task **out);
+
+// Makes a task by the loop's task factory, if one is set, and by evl_task_new otherwise: loop.create_task.
+//
+// Ownership, thread and errors as evl_task_new, and what the factory returns.
+EVL_API
+int evl_loop_create_task(evl_loop *event_loop,
+                         evl_step_fn step,
+                         void *arg,
+                         evl_free_fn arg_free,
+                         evl_context *context,
+                         evl_task **out);
+
+// Sets what evl_loop_create_task makes tasks with: loop.set_task_factory. NULL restores evl_task_new.
+//
+// arg_free runs when it is replaced or the loop closed, or when this function fails. On the loop's thread.
+// Errors: -EINVAL (NULL loop), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_set_task_factory(evl_loop *event_loop,
+                              evl_task_factory factory,
+                              void *arg,
+                              evl_free_fn arg_free);
+
+// Reads the task factory and its arg (either output may be NULL); *factory becomes NULL when none is set.
+// loop.get_task_factory.
+//
+// On the loop's thread. Errors: -EINVAL (NULL loop), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_get_task_factory(evl_loop *event_loop, evl_task_factory *factory, void **arg);
+
+// Takes another reference and returns task. NULL gives NULL. Any thread.
+EVL_API evl_task *evl_task_ref(evl_task *task);
+
+// Gives a reference back; NULL is ignored. A task that is not done goes on. Errors that nobody has asked for are
+// told as evl_future_unref tells them. Any thread.
+EVL_API
+void evl_task_unref(evl_task *task);
+
+// The task as a future: the same object, borrowed. NULL for NULL. Any thread.
+EVL_API evl_future *evl_task_as_future(evl_task *task);
+
+// The future as a task: the same object, borrowed; NULL when it is none, and for NULL. Any thread.
+EVL_API evl_task *evl_future_as_task(evl_future *future);
+
+// The loop the task belongs to. Borrowed. NULL for NULL. Any thread.
+EVL_API evl_loop *evl_task_get_loop(const evl_task *task);
+
+// What the task awaits, or (in a step) awaited last: borrowed, valid until the step returns. NULL when there is
+// none, and for NULL. On the loop's thread.
+EVL_API
+evl_future *evl_task_get_awaited(const evl_task *task);
+
+// Sets what the task ends with when its step returns 0 and awaits nothing more; an earlier one is released.
+//
+// value_free (may be NULL) releases value with the task, or when this function fails. On the loop's thread.
+// Errors: -EINVAL (NULL), EVL_EINVALIDSTATE (done), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_task_set_result(evl_task *task, void *value, evl_free_fn value_free);
+
+// evl_task_set_result with a number, which evl_future_result_int reads.
+//
+// On the loop's thread. Errors as evl_task_set_result.
+EVL_API int evl_task_set_result_int(evl_task *task, int64_t value);
+
+// Has the task's next step be told EVL_ECANCELLED: Task.cancel. What it awaits is cancelled. Returns 1, or 0
+// when the task is done already.
+//
+// The step may clean up, await more, and go on: the task is cancelled only when a step returns EVL_ECANCELLED.
+// message (may be NULL) is copied. The same as evl_future_cancel of its future. On the loop's thread. Errors:
+// -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_task_cancel(evl_task *task,
+                    const char *message);
+
+// How many cancels the task has got and not taken back: Task.cancelling. On the loop's thread. Errors: -EINVAL
+// (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_task_cancelling(evl_task *task);
+
+// Takes one cancel back: Task.uncancel. Returns how many are left. It changes the count only: a step that is to
+// be told of a cancel still is. On the loop's thread. Errors as evl_task_cancelling.
+EVL_API
+int evl_task_uncancel(evl_task *task);
+
+// Names the task: Task.set_name. name is copied; NULL restores "Task-" and its number.
+//
+// On the loop's thread. Errors: -EINVAL (NULL task), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_task_set_name(evl_task *task, const char *name);
+
+// Writes the task's name: Task.get_name.
+//
+// Fills buffer with at most size bytes including the NUL and returns the whole length without it. buffer may be
+// NULL when size is 0. On the loop's thread. Errors: -EINVAL (NULL task; buffer NULL and size not 0),
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_task_get_name(evl_task *task,
+                      char *buffer,
+                      size_t size);
+
+// The task whose step is being called: asyncio.current_task. Borrowed; NULL when there is none. event_loop NULL:
+// the loop that runs on this thread. On the loop's thread.
+EVL_API
+evl_task *evl_current_task(evl_loop *event_loop);
+
+// Writes the tasks of the loop that are not done, at most capacity of them, and returns how many there are:
+// asyncio.all_tasks. They are borrowed: a task stays valid until it is done.
+//
+// event_loop NULL: the loop that runs on this thread. On the loop's thread. Errors: -EINVAL (no loop; tasks NULL
+// and capacity not 0), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_all_tasks(evl_loop *event_loop,
+                  evl_task **tasks,
+                  size_t capacity);
+
+// Runs the loop until the future is done: loop.run_until_complete. Returns 0 when it has a result, and otherwise
+// its error's code, or EVL_ECANCELLED; evl_future_result reads the result.
+//
+// Threads and further errors as evl_loop_run_forever; EVL_ESTOPPED (the loop was stopped before), -EINVAL (NULL;
+// the future belongs to another loop).
+EVL_API
+int evl_loop_run_until_complete(evl_loop *event_loop,
+                                evl_future *future);
+
+// A future that is done after delay_ns nanoseconds: asyncio.sleep. With a delay of zero or less it is done
+// already: a task that awaits it lets others run. EVL_FOREVER: never, until it is cancelled.
+//
+// out may be NULL; else *out is your reference. On the loop's thread. Errors: -EINVAL (NULL loop), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM.
+EVL_API
+int evl_sleep(evl_loop *event_loop,
+              int64_t delay_ns,
+              evl_future **out);
+
+// A future that is done when all count futures are: asyncio.gather. With errors_are_results 0 it ends as the
+// first one that fails or is cancelled, while the others go on; otherwise it ends with a result in any case.
+// Their results are read from the futures themselves; they are borrowed, and referred to until the end.
+//
+// Cancelling it cancels them, and it is done when they are. No futures: done at once. out may be NULL; else *out
+// is your reference. On the loop's thread. Errors: -EINVAL (NULL loop or future; a future of another loop),
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_gather(evl_loop *event_loop,
+               evl_future *const *futures,
+               size_t count,
+               int errors_are_results,
+               evl_future **out);
+
+// A future that is done when as many of count futures are done as until says (an evl_wait_until), or when
+// timeout_ns has passed: asyncio.wait. Its result is the number of those that are done, in either case; which
+// ones, evl_future_done tells. They are borrowed, and referred to until the end.
+//
+// Cancelling it leaves them alone. EVL_FOREVER: no timeout. out may be NULL; else *out is your reference. On the
+// loop's thread. Errors: -EINVAL (NULL loop or future; no futures; a future of another loop; no such until),
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_wait(evl_loop *event_loop,
+             evl_future *const *futures,
+             size_t count,
+             int until,
+             int64_t timeout_ns,
+             evl_future **out);
+
+// A future that ends as the given one does, or, when that is not done after timeout_ns, cancels it and fails with
+// -ETIMEDOUT once it is done: asyncio.wait_for. Cancelling it cancels the given one. EVL_FOREVER: no limit.
+//
+// evl_future_set_timeout does the same without a second future. out may be NULL; else *out is your reference. On
+// the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_wait_for(evl_future *future,
+                 int64_t timeout_ns,
+                 evl_future **out);
+
+// A future that ends as the given one does, but whose cancelling leaves that one alone: asyncio.shield. When the
+// given one is done, it is that one.
+//
+// out may be NULL; else *out is your reference. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_shield(evl_future *future,
+               evl_future **out);
+
+// Makes a task group: asyncio.TaskGroup, entered. When one of its tasks fails, the others are cancelled, and so is
+// the task that made the group, unless it has joined it already: its step is told EVL_ECANCELLED, and is to
+// await evl_task_group_join, which tells the error.
+//
+// *out is your reference. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD,
+// EVL_EFORKED, EVL_EPANIC.
+EVL_API
+int evl_task_group_new(evl_loop *event_loop,
+                       evl_task_group **out);
+
+// Takes another reference and returns group. NULL gives NULL. Any thread.
+EVL_API evl_task_group *evl_task_group_ref(evl_task_group *group);
+
+// Gives a reference back; NULL is ignored. Tasks that are not done go on. Any thread.
+EVL_API void evl_task_group_unref(evl_task_group *group);
+
+// Makes a task that belongs to the group: TaskGroup.create_task. Step, context, out and ownership as
+// evl_task_new.
+//
+// On the loop's thread. Errors as evl_task_new; EVL_ESHUTDOWN (a task of the group has failed, or the group was
+// joined and its tasks are done).
+EVL_API
+int evl_task_group_create_task(evl_task_group *group,
+                               evl_step_fn step,
+                               void *arg,
+                               evl_free_fn arg_free,
+                               evl_context *context,
+                               evl_task **out);
+
+// A future that is done when all tasks of the group are: leaving asyncio.TaskGroup. It fails with the code of the
+// first task that failed (being cancelled is no failure); evl_task_group_failed lists them all. Tasks may still
+// be added until then. Cancelling it cancels the tasks.
+//
+// out may be NULL; else *out is your reference. Once for a group. On the loop's thread. Errors: -EINVAL (NULL),
+// EVL_EINVALIDSTATE (joined before), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_task_group_join(evl_task_group *group,
+                        evl_future **out);
+
+// Writes the tasks that have failed, first first, at most capacity of them, and returns how many there are.
+// Borrowed from the group: evl_task_as_future of one tells its error.
+//
+// On the loop's thread. Errors: -EINVAL (NULL group; tasks NULL and capacity not 0), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_task_group_failed(evl_task_group *group, evl_task **tasks, size_t capacity);
+
+// Fills options with the defaults. size is sizeof *options.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (size is smaller than the size field itself, or larger than
+// this library knows).
+EVL_API
+int evl_run_options_init(struct evl_run_options *options,
+                         uint32_t size);
+
+// Runs a main task from beginning to end: asyncio.run. Makes a loop by the policy and sets it as this thread's,
+// runs the task that step makes, then cancels the tasks that are left and waits for them, runs the shutdown
+// hooks, ends the default executor, and closes the loop.
+//
+// Returns 0 when the main task has ended well, and otherwise its error's code, EVL_ECANCELLED, or -EINTR (see
+// EVL_RUN_SIGINT). The step finds its loop by evl_task_get_loop. options may be NULL. arg_free runs exactly once,
+// when the task is done or when this function fails. On a thread that runs no loop. Errors of its own: -EINVAL
+// (NULL step), EVL_EOPTIONS, EVL_ERUNNING (a loop runs on this thread), EVL_EEXIT (a callback called
+// evl_raise_exit), and what the policy and the poller say.
+EVL_API
+int evl_run(evl_step_fn step,
+            void *arg,
+            evl_free_fn arg_free,
+            const struct evl_run_options *options);
 
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //

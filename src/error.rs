@@ -17,6 +17,7 @@ impl Error {
     pub(crate) const BAD_DESCRIPTOR: Error = Error(-libc::EBADF);
     pub(crate) const NO_MEMORY: Error = Error(-libc::ENOMEM);
     pub(crate) const NO_ENTRY: Error = Error(-libc::ENOENT);
+    pub(crate) const INTERRUPTED: Error = Error(-libc::EINTR);
     pub(crate) const TIMED_OUT: Error = Error(-libc::ETIMEDOUT);
     pub(crate) const CLOSED: Error = Error(-20001);
     pub(crate) const WRONG_THREAD: Error = Error(-20002);

@@ -530,6 +530,11 @@ impl LoopRef {
         LoopRef(event_loop)
     }
 
+    /// The loop, as long as this reference is there.
+    pub fn as_ptr(&self) -> *const EventLoop {
+        self.0
+    }
+
     /// Hands the reference out.
     pub fn into_raw(self) -> *mut EventLoop {
         let pointer = self.0.cast_mut();

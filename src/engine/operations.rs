@@ -62,6 +62,16 @@ impl Operations {
 }
 
 impl Owned<'_> {
+    pub(crate) fn task_factory(&self) -> Option<Arc<TaskFactory>> {
+        self.with(|state| state.operations.task_factory.clone())
+    }
+
+    /// `loop.set_task_factory`.
+    pub(crate) fn set_task_factory(&self, factory: Option<Arc<TaskFactory>>) {
+        // What was there is dropped outside of the borrow: its arg is released by the host.
+        drop(self.with(|state| std::mem::replace(&mut state.operations.task_factory, factory)));
+    }
+
     /// Has the loop keep an operation, whose reference it takes over. Returns where it stands.
     pub(crate) fn begin(&self, operation: Operation) -> u32 {
         self.with(|state| state.operations.list.insert(operation)) as u32

@@ -17,10 +17,14 @@ pub mod exception;
 pub mod future;
 pub mod handle;
 pub mod policy;
+pub mod run;
 pub mod schedule;
 pub mod signal;
+pub mod task;
+pub mod task_group;
 pub mod timer;
 pub mod version;
+pub mod wait;
 pub mod watch;
 
 pub(crate) mod guard;

@@ -16,6 +16,8 @@ use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::handle::Handle;
 use crate::error::{Error, Result};
 use crate::task::future::{Future, FutureRef};
+use crate::task::group::Group;
+use crate::task::task::Task;
 
 /// An object the caller keeps alive during the call.
 ///
@@ -169,14 +171,23 @@ pub(crate) unsafe fn fill(buffer: *mut c_char, size: usize, text: &str) -> Resul
 ///
 /// # Safety `out` has room for `capacity` pointers, or is NULL.
 pub(crate) unsafe fn fill_array(out: *mut *mut c_void, capacity: usize, addresses: &[usize]) -> Result<c_int> {
+    let pointers: Vec<*const c_void> = addresses.iter().map(|&address| address as *const c_void).collect();
+    // SAFETY: by this function's contract.
+    unsafe { fill_pointers(out, capacity, &pointers) }
+}
+
+/// Copies pointers out, as many as fit, and returns how many there are.
+///
+/// # Safety `out` has room for `capacity` pointers, or is NULL.
+pub(crate) unsafe fn fill_pointers<T>(out: *mut *mut T, capacity: usize, pointers: &[*const T]) -> Result<c_int> {
     if out.is_null() && capacity > 0 {
         return Err(Error::INVALID);
     }
-    for (at, &address) in addresses.iter().take(capacity).enumerate() {
+    for (at, pointer) in pointers.iter().take(capacity).enumerate() {
         // SAFETY: by this function's contract.
-        unsafe { out.add(at).write(address as *mut c_void) };
+        unsafe { out.add(at).write(pointer.cast_mut()) };
     }
-    Ok(c_int::try_from(addresses.len()).unwrap_or(c_int::MAX))
+    Ok(c_int::try_from(pointers.len()).unwrap_or(c_int::MAX))
 }
 
 /// The body of a function that uses a loop: enters it, and poisons it when the body panics.
@@ -239,6 +250,66 @@ pub(crate) unsafe fn give_future(out: *mut *mut Future, future: FutureRef) {
         // SAFETY: by this function's contract.
         unsafe { out.write(future.into_raw()) };
     }
+}
+
+/// [`on_future`] of a task.
+///
+/// # Safety `task` is NULL or a live task.
+pub(crate) unsafe fn on_task(task: *mut Task, body: impl FnOnce(&Owned, &Task) -> Result<c_int>) -> c_int {
+    // SAFETY: by this function's contract; a future keeps its loop's memory.
+    let found = unsafe { borrow(task).and_then(|task| Ok((task, borrow(task.future().event_loop())?))) };
+    answer(found.and_then(|(task, event_loop)| entered(event_loop, |lp| body(lp, task))))
+}
+
+/// The body of a function that uses a task group on its loop's thread.
+///
+/// # Safety `group` is NULL or a live group given by [`give_arc`].
+pub(crate) unsafe fn on_group(group: *mut Group, body: impl FnOnce(&Owned, &Arc<Group>) -> Result<c_int>) -> c_int {
+    // SAFETY: by this function's contract; a group keeps its loop's memory.
+    unsafe {
+        let Some(group) = clone_arc(group) else { return answer(Err(Error::INVALID)) };
+        answer(borrow(group.event_loop()).and_then(|event_loop| entered(event_loop, |lp| body(lp, &group))))
+    }
+}
+
+/// As [`give_future`], of a task.
+///
+/// # Safety `out` is NULL or writable; `task` is a reference that is given up.
+pub(crate) unsafe fn give_task(out: *mut *mut Task, task: *const Task) {
+    // SAFETY: by this function's contract; a task begins with its future.
+    unsafe {
+        if out.is_null() {
+            Future::release_ptr(task.cast());
+        } else {
+            out.write(task.cast_mut());
+        }
+    }
+}
+
+/// Several objects the caller keeps alive during the call.
+///
+/// # Safety `pointers` has `count` live objects, or is NULL with none.
+pub(crate) unsafe fn borrow_all<'a, T>(pointers: *const *mut T, count: usize) -> Result<Vec<&'a T>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if pointers.is_null() {
+        return Err(Error::INVALID);
+    }
+    let mut found = Vec::new();
+    found.try_reserve_exact(count).map_err(|_| Error::NO_MEMORY)?;
+    for at in 0..count {
+        // SAFETY: by this function's contract.
+        found.push(unsafe { borrow(*pointers.add(at)) }?);
+    }
+    Ok(found)
+}
+
+/// A loop of the caller's, or (NULL) the one that runs on this thread, borrowed.
+///
+/// # Safety `event_loop` is NULL or a live loop.
+pub(crate) unsafe fn or_running(event_loop: *mut EventLoop) -> *mut EventLoop {
+    if event_loop.is_null() { crate::engine::thread::current().running.get().cast_mut() } else { event_loop }
 }
 
 /// The body of a function of a handle that does not need its loop to be open.

@@ -50,3 +50,7 @@ typedef struct evl_context_var evl_context_var;
 typedef struct evl_context_token evl_context_token;
 /* What is not there yet: asyncio.Future. Reference counted. */
 typedef struct evl_future evl_future;
+/* A future whose outcome a step function makes: asyncio.Task. Reference counted; evl_task_as_future shows it as one. */
+typedef struct evl_task evl_task;
+/* Tasks that belong together: asyncio.TaskGroup. Reference counted. */
+typedef struct evl_task_group evl_task_group;

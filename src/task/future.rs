@@ -309,6 +309,16 @@ impl Future {
         self.place.set(lp.begin(Operation { object: ptr::from_ref(self).cast(), abandon, is_task }));
     }
 
+    /// Undoes [`Future::keep`].
+    pub(crate) fn discard(&self, lp: &Owned) {
+        let place = self.place.replace(NOWHERE);
+        if place != NOWHERE {
+            lp.end_operation(place);
+            // SAFETY: the loop's reference.
+            unsafe { Future::release_ptr(self) };
+        }
+    }
+
     pub(crate) fn class(&self) -> &'static Class {
         self.class
     }
@@ -341,6 +351,11 @@ impl Future {
     /// `Future.cancelled`.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.status() == CANCELLED
+    }
+
+    /// Whether it is done with an error; being cancelled is none.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.status() == FAILED
     }
 
     /// Whether a cancel or a timeout is under way.
@@ -483,12 +498,7 @@ impl Future {
             self.schedule_more(lp)?;
         }
         (self.class.finish)(self);
-        let place = self.place.replace(NOWHERE);
-        if place != NOWHERE {
-            lp.end_operation(place);
-            // SAFETY: the loop's reference.
-            unsafe { Future::release_ptr(self) };
-        }
+        self.discard(lp);
         Ok(())
     }
 

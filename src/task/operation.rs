@@ -75,6 +75,13 @@ impl<W: Work> Operation<W> {
         self.future.end(lp, outcome)
     }
 
+    /// It could not begin: the loop gives it up, unseen by anybody. The caller has the only other reference.
+    pub(crate) fn discard(&self, lp: &Owned) {
+        let work = self.take_work();
+        self.future.discard(lp);
+        drop(work);
+    }
+
     pub(crate) fn future(&self) -> &Future {
         &self.future
     }

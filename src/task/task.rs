@@ -10,7 +10,7 @@ use std::ptr;
 use super::future::{Class, Future, FutureRef, Outcome};
 use crate::engine::callback::FreeArg;
 use crate::engine::context::{Captured, Word};
-use crate::engine::event_loop::{EventLoop, Owned};
+use crate::engine::event_loop::Owned;
 use crate::engine::thread;
 use crate::error::{Error, Result};
 
@@ -118,6 +118,13 @@ impl Task {
     pub(crate) fn uncancel(&self) -> c_int {
         self.cancels.set((self.cancels.get() - 1).max(0));
         self.cancels.get()
+    }
+
+    /// A cancel that no step was told of yet is taken back.
+    pub(crate) fn forget_cancel(&self) {
+        if self.cancels.get() == 0 {
+            self.must_cancel.set(false);
+        }
     }
 
     pub(crate) fn name(&self) -> CString {
@@ -309,9 +316,4 @@ pub(crate) fn current(lp: &Owned) -> *const Task {
 /// `asyncio.all_tasks`: those that are not done, borrowed.
 pub(crate) fn all(lp: &Owned) -> Vec<*const Task> {
     lp.with(|state| state.operations.tasks().map(<*const ()>::cast).collect())
-}
-
-/// The loop of a task.
-pub(crate) fn event_loop_of(task: &Task) -> *const EventLoop {
-    task.future.event_loop()
 }
