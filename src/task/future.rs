@@ -451,14 +451,21 @@ impl Future {
         }
     }
 
-    fn extra(&self) -> Option<&mut Extra> {
+    fn has_extra(&self) -> bool {
         // SAFETY: touched by the loop's owner only, or by whoever has the last reference; no borrow is held over another.
-        unsafe { (*self.extra.get()).as_deref_mut() }
+        unsafe { (*self.extra.get()).is_some() }
     }
 
-    fn make_extra(&self) -> &mut Extra {
+    /// Looks at what only few futures have, if it has any of it. `f` calls no code of the host.
+    fn extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> Option<R> {
         // SAFETY: as above.
-        unsafe { (*self.extra.get()).get_or_insert_default() }
+        unsafe { (*self.extra.get()).as_deref_mut().map(f) }
+    }
+
+    /// Changes what only few futures have. `f` calls no code of the host.
+    fn change_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+        // SAFETY: as above.
+        f(unsafe { (*self.extra.get()).get_or_insert_default() })
     }
 
     /// `Future.set_result`, `set_exception`, by the host.
@@ -477,7 +484,7 @@ impl Future {
     pub(crate) fn complete(&self, lp: &Owned, outcome: Outcome) -> Result<()> {
         // SAFETY: the owner's, and no borrow is held over another.
         let first = unsafe { (*self.first.get()).as_ref() };
-        let more = self.extra().map_or(0, |extra| extra.more.len());
+        let more = self.extra(|extra| extra.more.len()).unwrap_or(0);
         lp.reserve(usize::from(first.is_some()) + more)?;
         let Outcome { status, shape, code, word, free } = outcome;
         std::mem::forget(outcome);
@@ -494,7 +501,7 @@ impl Future {
         if first.is_some() {
             self.schedule_first(lp)?;
         }
-        if self.extra().is_some() {
+        if self.has_extra() {
             self.schedule_more(lp)?;
         }
         (self.class.finish)(self);
@@ -515,7 +522,7 @@ impl Future {
 
     /// How it ends that was cancelled, or was out of time.
     fn ended(&self) -> Outcome {
-        let message = self.extra().and_then(|extra| extra.message.take());
+        let message = self.extra(|extra| extra.message.take()).flatten();
         match self.ending.get() {
             code if code == Error::CANCELLED.code() || code == 0 => Outcome::cancelled(message),
             code => Outcome::failure(code, message, FreeArg::none()),
@@ -531,7 +538,7 @@ impl Future {
             self.ending.set(code.code());
         }
         if message.is_some() {
-            self.make_extra().message = message;
+            self.change_extra(|extra| extra.message = message);
         }
         if (self.class.cancel)(lp, self) && !self.is_done() {
             self.complete(lp, self.ended())?;
@@ -541,7 +548,7 @@ impl Future {
 
     /// Why it is being cancelled.
     pub(crate) fn ending_message(&self) -> Option<CString> {
-        self.extra().and_then(|extra| extra.message.clone())
+        self.extra(|extra| extra.message.clone()).flatten()
     }
 
     /// Whether it is being withdrawn because its time has passed.
@@ -569,7 +576,7 @@ impl Future {
             if first.is_none() {
                 *first = Some(done);
             } else {
-                self.make_extra().more.push(done);
+                self.change_extra(|extra| extra.more.push(done));
             }
             return Ok(());
         }
@@ -589,7 +596,7 @@ impl Future {
         let mut removed = Vec::new();
         // SAFETY: the owner's; no borrow is held over another.
         let first = unsafe { (*self.first.get()).take() };
-        let more = self.extra().map_or(Vec::new(), |extra| std::mem::take(&mut extra.more));
+        let more = self.extra(|extra| std::mem::take(&mut extra.more)).unwrap_or_default();
         for done in first.into_iter().chain(more) {
             let wanted = ptr::fn_addr_eq(done.function, function) && done.arg == arg;
             if wanted { removed.push(done) } else { kept.push(done) }
@@ -598,7 +605,7 @@ impl Future {
         // SAFETY: as above.
         unsafe { *self.first.get() = kept.next() };
         if kept.len() > 0 {
-            self.make_extra().more = kept.collect();
+            self.change_extra(|extra| extra.more = kept.collect());
         }
         let count = removed.len();
         // The host's code comes last.
@@ -620,9 +627,9 @@ impl Future {
 
     #[cold]
     fn schedule_more(&self, lp: &Owned) -> Result<()> {
-        let Some(extra) = self.extra() else { return Ok(()) };
-        let timer = extra.timer.take();
-        for done in std::mem::take(&mut extra.more) {
+        let taken = self.extra(|extra| (extra.timer.take(), std::mem::take(&mut extra.more)));
+        let Some((timer, more)) = taken else { return Ok(()) };
+        for done in more {
             self.schedule_later(lp, done)?;
         }
         if let Some(timer) = timer {
@@ -645,7 +652,7 @@ impl Future {
             return Ok(());
         }
         if timeout == i64::MAX {
-            if let Some(timer) = self.extra().and_then(|extra| extra.timer.take()) {
+            if let Some(timer) = self.extra(|extra| extra.timer.take()).flatten() {
                 timer.stop();
             }
             return Ok(());
@@ -654,7 +661,7 @@ impl Future {
         let arg = FreeArg::new(ptr::from_ref(self).cast_mut().cast(), Some(release_future));
         let when = lp.time().saturating_add(timeout);
         let timer = lp.call_at(when, Callback { function: Some(time_out), arg }, Captured::new(Word::NONE), true)?;
-        if let Some(old) = self.make_extra().timer.replace(Timeout(timer)) {
+        if let Some(old) = self.change_extra(|extra| extra.timer.replace(Timeout(timer))) {
             old.stop();
         }
         Ok(())
@@ -682,7 +689,7 @@ impl Future {
 
     pub(crate) fn set_data(&self, data: FreeArg) {
         self.data.store(data.pointer(), Ordering::Release);
-        let old = self.make_extra().data.replace(data);
+        let old = self.change_extra(|extra| extra.data.replace(data));
         drop(old);
     }
 
@@ -783,7 +790,7 @@ impl Future {
             object: self.error_object(),
             handle: ptr::null(),
             future: ptr::from_ref(self).cast(),
-            traceback: self.extra().map_or(Vec::new(), |extra| extra.traceback.to_vec()),
+            traceback: self.extra(|extra| extra.traceback.to_vec()).unwrap_or_default(),
         };
         // A handler that asks to exit does so at the callback that is running, if there is one.
         let _ = exception::call_handler(lp, &report);
