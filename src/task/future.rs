@@ -10,17 +10,16 @@ use std::fmt::Write as _;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-use crate::engine::callback::{self, CallFn, Callback, FreeArg, guarded};
-use crate::engine::context::{Captured, Word};
+use super::done::Done;
+pub(crate) use super::done::DoneFn;
+use super::outcome::Failure;
+pub(crate) use super::outcome::{Bytes, Outcome, Shape};
+use super::timeout::Timeout;
+use crate::engine::callback::{self, CallFn, FreeArg};
 use crate::engine::event_loop::{EventLoop, Owned};
-use crate::engine::exception::{self, Report};
-use crate::engine::handle::Handle;
 use crate::engine::operations::{NOWHERE, Operation};
-use crate::engine::{debug, inbox, lifetime, park, schedule};
+use crate::engine::{debug, park};
 use crate::error::{self, Error, Result};
-
-/// What a future calls when it is done.
-pub type DoneFn = unsafe extern "C-unwind" fn(future: *mut Future, arg: *mut c_void);
 
 /// Not done.
 pub(crate) const PENDING: u8 = 0;
@@ -33,43 +32,6 @@ pub(crate) const CANCELLED: u8 = 3;
 const STATUS: u8 = 3;
 /// In `status`, too: a thread waits for it.
 const AWAITED: u8 = 4;
-
-/// What kind of thing a result is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(crate) enum Shape {
-    /// A pointer, of the host's or to an object of evl's.
-    Pointer,
-    /// A number, kept in the place of the pointer.
-    Number,
-    /// A pointer to [`Bytes`].
-    Bytes,
-    /// A pointer to a list of addresses.
-    Addresses,
-    /// Whatever the future has that the pointer points to: this one has the same outcome.
-    Same,
-}
-
-/// Bytes that an operation has read, and who sent them.
-pub(crate) struct Bytes {
-    pub(crate) data: Vec<u8>,
-    pub(crate) address: Vec<u8>,
-}
-
-/// How a future ends.
-pub(crate) struct Outcome {
-    status: u8,
-    shape: Shape,
-    code: c_int,
-    word: *mut c_void,
-    free: Option<CallFn>,
-}
-
-/// What an error has besides its code.
-struct Failure {
-    message: Option<CString>,
-    object: FreeArg,
-}
 
 /// What makes a kind of future.
 pub(crate) struct Class {
@@ -95,60 +57,43 @@ static PLAIN: Class = Class {
     is_plain: true,
 };
 
-/// A callback to call when it is done.
-struct Done {
-    function: DoneFn,
-    arg: *mut c_void,
-    free: Option<CallFn>,
-    context: Word,
-}
-
-/// A callback that is not the first: a piece of memory of its own while it is in the ready queue.
-struct Later {
-    future: *const Future,
-    done: Done,
-}
-
-/// A reference to the timer that ends a future's time.
-struct Timeout(*const Handle);
-
 /// What only few futures have.
 #[derive(Default)]
-struct Extra {
+pub(super) struct Extra {
     /// Why it is being cancelled.
-    message: Option<CString>,
+    pub(super) message: Option<CString>,
     /// The timeout that was set.
-    timer: Option<Timeout>,
-    data: Option<FreeArg>,
-    traceback: Box<[usize]>,
+    pub(super) timer: Option<Timeout>,
+    pub(super) data: Option<FreeArg>,
+    pub(super) traceback: Box<[usize]>,
     /// Callbacks after the first.
-    more: Vec<Done>,
+    pub(super) more: Vec<Done>,
 }
 
 /// A future: `asyncio.Future`.
 #[repr(C)]
 pub struct Future {
-    class: &'static Class,
-    event_loop: *const EventLoop,
-    refs: AtomicU32,
+    pub(super) class: &'static Class,
+    pub(super) event_loop: *const EventLoop,
+    pub(super) refs: AtomicU32,
     /// One of the four, and AWAITED. What an outcome is made of is written before it.
-    status: AtomicU8,
-    shape: Cell<Shape>,
+    pub(super) status: AtomicU8,
+    pub(super) shape: Cell<Shape>,
     /// An error that nobody has asked for.
-    unretrieved: AtomicBool,
+    pub(super) unretrieved: AtomicBool,
     /// The error's code.
-    code: Cell<c_int>,
+    pub(super) code: Cell<c_int>,
     /// Not 0: it is being cancelled, and will end with this code.
-    ending: Cell<c_int>,
+    pub(super) ending: Cell<c_int>,
     /// Where it stands among what the loop has under way.
-    place: Cell<u32>,
+    pub(super) place: Cell<u32>,
     /// The result; of an error, its [`Failure`] or NULL.
-    word: Cell<*mut c_void>,
-    free: Cell<Option<CallFn>>,
+    pub(super) word: Cell<*mut c_void>,
+    pub(super) free: Cell<Option<CallFn>>,
     /// The first callback; still there while it is in the ready queue.
-    first: UnsafeCell<Option<Done>>,
-    extra: UnsafeCell<Option<Box<Extra>>>,
-    data: AtomicPtr<c_void>,
+    pub(super) first: UnsafeCell<Option<Done>>,
+    pub(super) extra: UnsafeCell<Option<Box<Extra>>>,
+    pub(super) data: AtomicPtr<c_void>,
 }
 
 /// A counted reference to a future.
@@ -191,76 +136,6 @@ impl Drop for FutureRef {
         // SAFETY: this owns the reference.
         unsafe { Future::release_ptr(self.0) };
     }
-}
-
-impl Outcome {
-    const fn with(status: u8, shape: Shape, code: c_int, word: *mut c_void, free: Option<CallFn>) -> Outcome {
-        Outcome { status, shape, code, word, free }
-    }
-
-    /// Nothing but that it is done.
-    pub(crate) fn nothing() -> Outcome {
-        Outcome::with(FINISHED, Shape::Pointer, 0, ptr::null_mut(), None)
-    }
-
-    pub(crate) fn pointer(value: FreeArg) -> Outcome {
-        let (word, free) = value.into_raw();
-        Outcome::with(FINISHED, Shape::Pointer, 0, word, free)
-    }
-
-    pub(crate) fn number(value: i64) -> Outcome {
-        Outcome::with(FINISHED, Shape::Number, 0, value as usize as *mut c_void, None)
-    }
-
-    /// An object of ours, which the accessor for `shape` knows.
-    pub(crate) fn object<T>(shape: Shape, value: T) -> Outcome {
-        Outcome::with(FINISHED, shape, 0, Box::into_raw(Box::new(value)).cast(), Some(free_box::<T>))
-    }
-
-    pub(crate) fn error(error: Error) -> Outcome {
-        Outcome::with(FAILED, Shape::Pointer, error.code(), ptr::null_mut(), None)
-    }
-
-    pub(crate) fn failure(code: c_int, message: Option<CString>, object: FreeArg) -> Outcome {
-        let word = Box::into_raw(Box::new(Failure { message, object }));
-        Outcome::with(FAILED, Shape::Pointer, code, word.cast(), Some(free_box::<Failure>))
-    }
-
-    /// [`Outcome::failure`] with a code of the host's.
-    pub(crate) fn checked_failure(code: c_int, message: Option<CString>, object: FreeArg) -> Result<Outcome> {
-        if code >= 0 || code == Error::CANCELLED.code() {
-            return Err(Error::INVALID.detail(|| format!("{code} is no code of an error")));
-        }
-        Ok(Outcome::failure(code, message, object))
-    }
-
-    pub(crate) fn cancelled(message: Option<CString>) -> Outcome {
-        let mut outcome = Outcome::failure(Error::CANCELLED.code(), message, FreeArg::none());
-        outcome.status = CANCELLED;
-        outcome
-    }
-
-    pub(crate) fn code_is(&self, error: Error) -> bool {
-        self.code == error.code()
-    }
-
-    /// The outcome that another future has, which is done.
-    pub(crate) fn same_as(other: FutureRef) -> Outcome {
-        let status = other.status();
-        other.mark_retrieved();
-        Outcome::with(status, Shape::Same, other.code.get(), other.into_raw().cast(), Some(release_future))
-    }
-}
-
-impl Drop for Outcome {
-    fn drop(&mut self) {
-        callback::release(self.word, self.free);
-    }
-}
-
-unsafe extern "C-unwind" fn free_box<T>(pointer: *mut c_void) {
-    // SAFETY: made by `Box::into_raw` of this type, and given up once.
-    drop(unsafe { Box::from_raw(pointer.cast::<T>()) });
 }
 
 /// Gives up a reference.
@@ -332,7 +207,7 @@ impl Future {
         self.event_loop
     }
 
-    fn owner(&self) -> &EventLoop {
+    pub(super) fn owner(&self) -> &EventLoop {
         // SAFETY: the future keeps its loop's memory.
         unsafe { &*self.event_loop }
     }
@@ -451,19 +326,19 @@ impl Future {
         }
     }
 
-    fn has_extra(&self) -> bool {
+    pub(super) fn has_extra(&self) -> bool {
         // SAFETY: touched by the loop's owner only, or by whoever has the last reference; no borrow is held over another.
         unsafe { (*self.extra.get()).is_some() }
     }
 
     /// Looks at what only few futures have, if it has any of it. `f` calls no code of the host.
-    fn extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> Option<R> {
+    pub(super) fn extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> Option<R> {
         // SAFETY: as above.
         unsafe { (*self.extra.get()).as_deref_mut().map(f) }
     }
 
     /// Changes what only few futures have. `f` calls no code of the host.
-    fn change_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+    pub(super) fn change_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
         // SAFETY: as above.
         f(unsafe { (*self.extra.get()).get_or_insert_default() })
     }
@@ -556,117 +431,6 @@ impl Future {
         self.ending.get() == Error::TIMED_OUT.code()
     }
 
-    /// `Future.add_done_callback`.
-    #[inline]
-    pub(crate) fn add_done_callback(
-        &self,
-        lp: &Owned,
-        function: DoneFn,
-        arg: FreeArg,
-        context: Captured,
-    ) -> Result<()> {
-        if self.is_done() {
-            lp.reserve(1)?;
-        }
-        let (arg, free) = arg.into_raw();
-        let done = Done { function, arg, free, context: context.into_word() };
-        // SAFETY: the owner's; no borrow is held over another.
-        let first = unsafe { &mut *self.first.get() };
-        if !self.is_done() {
-            if first.is_none() {
-                *first = Some(done);
-            } else {
-                self.change_extra(|extra| extra.more.push(done));
-            }
-            return Ok(());
-        }
-        if first.is_none() {
-            *first = Some(done);
-            return self.schedule_first(lp);
-        }
-        self.schedule_later(lp, done)
-    }
-
-    /// `Future.remove_done_callback`: how many were removed.
-    pub(crate) fn remove_done_callback(&self, function: DoneFn, arg: *mut c_void) -> usize {
-        if self.is_done() {
-            return 0;
-        }
-        let mut kept = Vec::new();
-        let mut removed = Vec::new();
-        // SAFETY: the owner's; no borrow is held over another.
-        let first = unsafe { (*self.first.get()).take() };
-        let more = self.extra(|extra| std::mem::take(&mut extra.more)).unwrap_or_default();
-        for done in first.into_iter().chain(more) {
-            let wanted = ptr::fn_addr_eq(done.function, function) && done.arg == arg;
-            if wanted { removed.push(done) } else { kept.push(done) }
-        }
-        let mut kept = kept.into_iter();
-        // SAFETY: as above.
-        unsafe { *self.first.get() = kept.next() };
-        if kept.len() > 0 {
-            self.change_extra(|extra| extra.more = kept.collect());
-        }
-        let count = removed.len();
-        // The host's code comes last.
-        drop(removed);
-        count
-    }
-
-    /// Puts the first callback into the ready queue, where it has a reference. There is room.
-    #[inline]
-    fn schedule_first(&self, lp: &Owned) -> Result<()> {
-        self.retain();
-        // SAFETY: the owner's; no borrow is held over another.
-        let context = match unsafe { &mut *self.first.get() } {
-            Some(done) => std::mem::replace(&mut done.context, Word::NONE),
-            None => Word::NONE,
-        };
-        lp.call_internal(call_first, ptr::from_ref(self).cast_mut().cast(), Some(free_first), context)
-    }
-
-    #[cold]
-    fn schedule_more(&self, lp: &Owned) -> Result<()> {
-        let taken = self.extra(|extra| (extra.timer.take(), std::mem::take(&mut extra.more)));
-        let Some((timer, more)) = taken else { return Ok(()) };
-        for done in more {
-            self.schedule_later(lp, done)?;
-        }
-        if let Some(timer) = timer {
-            timer.stop();
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn schedule_later(&self, lp: &Owned, mut done: Done) -> Result<()> {
-        self.retain();
-        let context = std::mem::replace(&mut done.context, Word::NONE);
-        let later = Box::into_raw(Box::new(Later { future: self, done }));
-        lp.call_internal(call_later, later.cast(), Some(free_box::<Later>), context)
-    }
-
-    /// Sets a time after which it is withdrawn and fails with -ETIMEDOUT; FOREVER: none.
-    pub(crate) fn set_timeout(&self, lp: &Owned, timeout: i64) -> Result<()> {
-        if self.is_done() {
-            return Ok(());
-        }
-        if timeout == i64::MAX {
-            if let Some(timer) = self.extra(|extra| extra.timer.take()).flatten() {
-                timer.stop();
-            }
-            return Ok(());
-        }
-        self.retain();
-        let arg = FreeArg::new(ptr::from_ref(self).cast_mut().cast(), Some(release_future));
-        let when = lp.time().saturating_add(timeout);
-        let timer = lp.call_at(when, Callback { function: Some(time_out), arg }, Captured::new(Word::NONE), true)?;
-        if let Some(old) = self.change_extra(|extra| extra.timer.replace(Timeout(timer))) {
-            old.stop();
-        }
-        Ok(())
-    }
-
     /// `Future.__repr__`.
     pub(crate) fn repr(&self) -> String {
         let mut text = format!("<{}", self.class.name);
@@ -702,180 +466,10 @@ impl Future {
             self.status.fetch_or(AWAITED, Ordering::AcqRel) & STATUS != PENDING
         })
     }
-
-    /// Gives up one reference of a future that may be NULL.
-    ///
-    /// # Safety
-    /// The caller owns the reference. No borrow of the loop's state is held.
-    #[inline]
-    pub(crate) unsafe fn release_ptr(future: *const Future) {
-        // SAFETY: the reference keeps it alive.
-        let Some(this) = (unsafe { future.as_ref() }) else { return };
-        // Who finds one reference has the only one.
-        if this.refs.load(Ordering::Acquire) != 1 && this.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        // SAFETY: that was the last one.
-        unsafe { Future::release_last(future) };
-    }
-
-    /// # Safety
-    /// Nobody refers to it any more.
-    #[inline]
-    unsafe fn release_last(future: *const Future) {
-        // SAFETY: by this function's contract.
-        let this = unsafe { &*future };
-        let event_loop = this.owner();
-        if !event_loop.is_owned_here() || this.unretrieved.load(Ordering::Relaxed) {
-            // SAFETY: as above.
-            unsafe { Future::release_elsewhere(future) };
-            return;
-        }
-        // SAFETY: as above.
-        unsafe { Future::destroy(future) };
-        Owned::running(event_loop).uncount_object();
-    }
-
-    /// [`Future::release_last`] when the loop is not this thread's, or there is an error to tell of.
-    ///
-    /// # Safety
-    /// As there.
-    #[cold]
-    unsafe fn release_elsewhere(future: *const Future) {
-        // SAFETY: by this function's contract.
-        let this = unsafe { &*future };
-        let event_loop: *const EventLoop = this.event_loop;
-        let entered = this.owner().enter();
-        match entered {
-            Ok(lp) => {
-                this.refs.store(1, Ordering::Relaxed);
-                if this.unretrieved.swap(false, Ordering::Relaxed) {
-                    this.report(&lp);
-                }
-                // The handler may have taken a reference.
-                if this.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    // SAFETY: nobody refers to it, and the loop's owner is this thread.
-                    unsafe { Future::destroy(future) };
-                    lp.uncount_object();
-                }
-            }
-            Err(error) => {
-                // What a pending one has is the loop's thread's to release.
-                let must_travel = this.unretrieved.load(Ordering::Relaxed) || !this.is_done();
-                if error == Error::WRONG_THREAD && must_travel {
-                    this.refs.store(1, Ordering::Relaxed);
-                    let arg = FreeArg::new(future.cast_mut().cast(), Some(release_future));
-                    if inbox::send_release(this.owner(), arg) {
-                        return;
-                    }
-                    this.refs.store(0, Ordering::Relaxed);
-                }
-                // SAFETY: nobody refers to it; the loop is closed, or the future is done and nothing of it is the loop's.
-                unsafe {
-                    Future::destroy(future);
-                    lifetime::release_memory(event_loop);
-                }
-            }
-        }
-    }
-
-    /// Tells the exception handler of an error that nobody has asked for.
-    fn report(&self, lp: &Owned) {
-        let what = self.message();
-        let what = what.as_deref().map_or(String::new(), |what| format!(": {}", what.to_string_lossy()));
-        let message = format!("{} exception was never retrieved{what}", self.class.name);
-        let report = Report {
-            code: self.code.get(),
-            message: CString::new(message).ok(),
-            object: self.error_object(),
-            handle: ptr::null(),
-            future: ptr::from_ref(self).cast(),
-            traceback: self.extra(|extra| extra.traceback.to_vec()).unwrap_or_default(),
-        };
-        // A handler that asks to exit does so at the callback that is running, if there is one.
-        let _ = exception::call_handler(lp, &report);
-    }
-
-    /// # Safety
-    /// Nobody refers to it. What counted for the loop's memory is left to the caller.
-    unsafe fn destroy(future: *const Future) {
-        // SAFETY: by this function's contract, and the class made it.
-        unsafe { ((*future).class.free)(future) };
-    }
 }
 
 impl Drop for Future {
     fn drop(&mut self) {
         callback::release(self.word.get(), self.free.get());
-    }
-}
-
-impl Timeout {
-    fn stop(self) {
-        // SAFETY: the reference is ours.
-        let _ = schedule::cancel(unsafe { &*self.0 });
-    }
-}
-
-impl Drop for Timeout {
-    fn drop(&mut self) {
-        // SAFETY: the reference is ours, and given up.
-        unsafe { Handle::release_ptr(self.0) };
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        callback::release(self.arg, self.free);
-        self.context.release();
-    }
-}
-
-impl Drop for Later {
-    fn drop(&mut self) {
-        // SAFETY: the entry of the ready queue had a reference.
-        unsafe { Future::release_ptr(self.future) };
-    }
-}
-
-/// Calls the first callback of the future `arg`.
-unsafe extern "C-unwind" fn call_first(arg: *mut c_void) {
-    let future = arg.cast::<Future>();
-    // SAFETY: the entry has a reference; the callback stays in its place until it was called. No borrow is held during the call.
-    unsafe {
-        if let Some((function, arg)) = (*(*future).first.get()).as_ref().map(|done| (done.function, done.arg)) {
-            guarded(|| function(future, arg));
-        }
-    }
-}
-
-/// Follows [`call_first`], or comes in its place when the loop is closed.
-unsafe extern "C-unwind" fn free_first(arg: *mut c_void) {
-    let future = arg.cast_const().cast::<Future>();
-    // SAFETY: the entry's reference is given up; the callback is taken out before the host's code runs.
-    unsafe {
-        let done = (*(*future).first.get()).take();
-        drop(done);
-        Future::release_ptr(future);
-    }
-}
-
-/// Calls a callback that is not the first.
-unsafe extern "C-unwind" fn call_later(arg: *mut c_void) {
-    // SAFETY: the entry owns it until it is freed.
-    let (future, function, arg) = unsafe {
-        let later = &*arg.cast::<Later>();
-        (later.future.cast_mut(), later.done.function, later.done.arg)
-    };
-    // SAFETY: the host gave both together.
-    guarded(|| unsafe { function(future, arg) });
-}
-
-/// The time that was set for the future `arg` has passed.
-unsafe extern "C-unwind" fn time_out(arg: *mut c_void) {
-    // SAFETY: the timer has a reference.
-    let future = unsafe { &*arg.cast::<Future>() };
-    if let Ok(lp) = future.owner().enter() {
-        let _ = future.cancel(&lp, Error::TIMED_OUT, None);
     }
 }

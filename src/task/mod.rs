@@ -1,11 +1,15 @@
 //! What completes later: futures, tasks, and what is made of them.
 
 pub(crate) mod combine;
+pub(crate) mod done;
 pub mod future;
 pub(crate) mod gather;
 pub mod group;
 pub(crate) mod operation;
+pub(crate) mod outcome;
+mod release;
 pub(crate) mod remote;
 pub mod runner;
 #[allow(clippy::module_inception, reason = "asyncio's name for the thing")]
 pub mod task;
+mod timeout;

@@ -1,0 +1,115 @@
+//! How a future ends: with a result, an error, or by being cancelled.
+
+use std::ffi::{CString, c_int, c_void};
+use std::ptr;
+
+use super::future::{CANCELLED, FAILED, FINISHED, FutureRef, release_future};
+use crate::engine::callback::{self, CallFn, FreeArg};
+use crate::error::{Error, Result};
+
+/// What kind of thing a result is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Shape {
+    /// A pointer, of the host's or to an object of evl's.
+    Pointer,
+    /// A number, kept in the place of the pointer.
+    Number,
+    /// A pointer to [`Bytes`].
+    Bytes,
+    /// A pointer to a list of addresses.
+    Addresses,
+    /// Whatever the future has that the pointer points to: this one has the same outcome.
+    Same,
+}
+
+/// Bytes that an operation has read, and who sent them.
+pub(crate) struct Bytes {
+    pub(crate) data: Vec<u8>,
+    pub(crate) address: Vec<u8>,
+}
+
+/// How a future ends.
+pub(crate) struct Outcome {
+    pub(super) status: u8,
+    pub(super) shape: Shape,
+    pub(super) code: c_int,
+    pub(super) word: *mut c_void,
+    pub(super) free: Option<CallFn>,
+}
+
+/// What an error has besides its code.
+pub(super) struct Failure {
+    pub(super) message: Option<CString>,
+    pub(super) object: FreeArg,
+}
+
+impl Outcome {
+    const fn with(status: u8, shape: Shape, code: c_int, word: *mut c_void, free: Option<CallFn>) -> Outcome {
+        Outcome { status, shape, code, word, free }
+    }
+
+    /// Nothing but that it is done.
+    pub(crate) fn nothing() -> Outcome {
+        Outcome::with(FINISHED, Shape::Pointer, 0, ptr::null_mut(), None)
+    }
+
+    pub(crate) fn pointer(value: FreeArg) -> Outcome {
+        let (word, free) = value.into_raw();
+        Outcome::with(FINISHED, Shape::Pointer, 0, word, free)
+    }
+
+    pub(crate) fn number(value: i64) -> Outcome {
+        Outcome::with(FINISHED, Shape::Number, 0, value as usize as *mut c_void, None)
+    }
+
+    /// An object of ours, which the accessor for `shape` knows.
+    pub(crate) fn object<T>(shape: Shape, value: T) -> Outcome {
+        Outcome::with(FINISHED, shape, 0, Box::into_raw(Box::new(value)).cast(), Some(free_box::<T>))
+    }
+
+    pub(crate) fn error(error: Error) -> Outcome {
+        Outcome::with(FAILED, Shape::Pointer, error.code(), ptr::null_mut(), None)
+    }
+
+    pub(crate) fn failure(code: c_int, message: Option<CString>, object: FreeArg) -> Outcome {
+        let word = Box::into_raw(Box::new(Failure { message, object }));
+        Outcome::with(FAILED, Shape::Pointer, code, word.cast(), Some(free_box::<Failure>))
+    }
+
+    /// [`Outcome::failure`] with a code of the host's.
+    pub(crate) fn checked_failure(code: c_int, message: Option<CString>, object: FreeArg) -> Result<Outcome> {
+        if code >= 0 || code == Error::CANCELLED.code() {
+            return Err(Error::INVALID.detail(|| format!("{code} is no code of an error")));
+        }
+        Ok(Outcome::failure(code, message, object))
+    }
+
+    pub(crate) fn cancelled(message: Option<CString>) -> Outcome {
+        let mut outcome = Outcome::failure(Error::CANCELLED.code(), message, FreeArg::none());
+        outcome.status = CANCELLED;
+        outcome
+    }
+
+    pub(crate) fn code_is(&self, error: Error) -> bool {
+        self.code == error.code()
+    }
+
+    /// The outcome that another future has, which is done.
+    pub(crate) fn same_as(other: FutureRef) -> Outcome {
+        let status = other.status();
+        let code = other.code();
+        Outcome::with(status, Shape::Same, code, other.into_raw().cast(), Some(release_future))
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        callback::release(self.word, self.free);
+    }
+}
+
+pub(super) unsafe extern "C-unwind" fn free_box<T>(pointer: *mut c_void) {
+    // SAFETY: made by `Box::into_raw` of this type, and given up once.
+    drop(unsafe { Box::from_raw(pointer.cast::<T>()) });
+}

@@ -1,0 +1,114 @@
+//! What happens when nobody refers to a future any more.
+
+use std::ffi::CString;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use super::future::{Future, release_future};
+use crate::engine::callback::FreeArg;
+use crate::engine::event_loop::{EventLoop, Owned};
+use crate::engine::exception::{self, Report};
+use crate::engine::{inbox, lifetime};
+use crate::error::Error;
+
+impl Future {
+    /// Gives up one reference of a future that may be NULL.
+    ///
+    /// # Safety
+    /// The caller owns the reference. No borrow of the loop's state is held.
+    #[inline]
+    pub(crate) unsafe fn release_ptr(future: *const Future) {
+        // SAFETY: the reference keeps it alive.
+        let Some(this) = (unsafe { future.as_ref() }) else { return };
+        // Who finds one reference has the only one.
+        if this.refs.load(Ordering::Acquire) != 1 && this.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        // SAFETY: that was the last one.
+        unsafe { Future::release_last(future) };
+    }
+
+    /// # Safety
+    /// Nobody refers to it any more.
+    #[inline]
+    unsafe fn release_last(future: *const Future) {
+        // SAFETY: by this function's contract.
+        let this = unsafe { &*future };
+        let event_loop = this.owner();
+        if !event_loop.is_owned_here() || this.unretrieved.load(Ordering::Relaxed) {
+            // SAFETY: as above.
+            unsafe { Future::release_elsewhere(future) };
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { Future::destroy(future) };
+        Owned::running(event_loop).uncount_object();
+    }
+
+    /// [`Future::release_last`] when the loop is not this thread's, or there is an error to tell of.
+    ///
+    /// # Safety
+    /// As there.
+    #[cold]
+    unsafe fn release_elsewhere(future: *const Future) {
+        // SAFETY: by this function's contract.
+        let this = unsafe { &*future };
+        let event_loop: *const EventLoop = this.event_loop;
+        let entered = this.owner().enter();
+        match entered {
+            Ok(lp) => {
+                this.refs.store(1, Ordering::Relaxed);
+                if this.unretrieved.swap(false, Ordering::Relaxed) {
+                    this.report(&lp);
+                }
+                // The handler may have taken a reference.
+                if this.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    // SAFETY: nobody refers to it, and the loop's owner is this thread.
+                    unsafe { Future::destroy(future) };
+                    lp.uncount_object();
+                }
+            }
+            Err(error) => {
+                // What a pending one has is the loop's thread's to release.
+                let must_travel = this.unretrieved.load(Ordering::Relaxed) || !this.is_done();
+                if error == Error::WRONG_THREAD && must_travel {
+                    this.refs.store(1, Ordering::Relaxed);
+                    let arg = FreeArg::new(future.cast_mut().cast(), Some(release_future));
+                    if inbox::send_release(this.owner(), arg) {
+                        return;
+                    }
+                    this.refs.store(0, Ordering::Relaxed);
+                }
+                // SAFETY: nobody refers to it; the loop is closed, or the future is done and nothing of it is the loop's.
+                unsafe {
+                    Future::destroy(future);
+                    lifetime::release_memory(event_loop);
+                }
+            }
+        }
+    }
+
+    /// Tells the exception handler of an error that nobody has asked for.
+    fn report(&self, lp: &Owned) {
+        let what = self.message();
+        let what = what.as_deref().map_or(String::new(), |what| format!(": {}", what.to_string_lossy()));
+        let message = format!("{} exception was never retrieved{what}", self.class.name);
+        let report = Report {
+            code: self.code.get(),
+            message: CString::new(message).ok(),
+            object: self.error_object(),
+            handle: ptr::null(),
+            future: ptr::from_ref(self).cast(),
+            traceback: self.extra(|extra| extra.traceback.to_vec()).unwrap_or_default(),
+        };
+        // A handler that asks to exit does so at the callback that is running, if there is one.
+        let _ = exception::call_handler(lp, &report);
+    }
+
+    /// # Safety
+    /// Nobody refers to it. What counted for the loop's memory is left to the caller.
+    unsafe fn destroy(future: *const Future) {
+        // SAFETY: by this function's contract, and the class made it.
+        unsafe { ((*future).class.free)(future) };
+    }
+}
