@@ -318,7 +318,8 @@ pub unsafe extern "C-unwind" fn evl_future_set_timeout(future: *mut evl_future, 
 /// iteration after the future is done (the next one, if it is done already), once, in the order they were added.
 ///
 /// context NULL: the current context is captured. arg_free runs exactly once: after the call, on removal, with
-/// the future's last reference, on close, or when this function fails. On the loop's thread. Errors: -EINVAL
+/// the future's last reference (when the loop is closed, an operation's or a task's future releases it then), or
+/// when this function fails. On the loop's thread. Errors: -EINVAL
 /// (NULL future or callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_future_add_done_callback(

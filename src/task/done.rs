@@ -85,6 +85,14 @@ impl Future {
         count
     }
 
+    /// The loop is closed: nobody will be called any more.
+    pub(super) fn forget_callbacks(&self) {
+        // SAFETY: this is the thread that closes the loop, and nobody else touches a future that is not done.
+        let first = unsafe { (*self.first.get()).take() };
+        let rest = self.extra(|extra| (extra.timer.take(), std::mem::take(&mut extra.more)));
+        drop((first, rest));
+    }
+
     /// Puts the first callback into the ready queue, where it has a reference. There is room.
     #[inline]
     pub(super) fn schedule_first(&self, lp: &Owned) -> Result<()> {

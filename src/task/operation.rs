@@ -99,6 +99,7 @@ impl<W: Work> Operation<W> {
 unsafe fn abandon<W: Work>(object: *const ()) {
     // SAFETY: by this function's contract.
     let operation = OperationRef::<W>(object.cast());
+    operation.future.forget_callbacks();
     drop(operation.take_work());
 }
 

@@ -303,7 +303,9 @@ unsafe extern "C-unwind" fn wake_up(_: *mut Future, task: *mut c_void) {
 unsafe fn abandon(object: *const ()) {
     // SAFETY: by this function's contract.
     unsafe {
-        (*object.cast::<Task>()).clear();
+        let task = &*object.cast::<Task>();
+        task.future.forget_callbacks();
+        task.clear();
         Future::release_ptr(object.cast());
     }
 }
