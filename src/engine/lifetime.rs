@@ -5,13 +5,15 @@
 //! in the state while the loop lives; `memory` stands far above zero (BIAS) until life ends and that number is added.
 
 use std::ffi::c_void;
+use std::ptr;
 use std::sync::atomic::Ordering;
 
+use super::callback::CallFn;
 use super::debug;
 use super::event_loop::{BRIEF, CLOSED, EventLoop, FORKED, LoopRef, NOBODY, Owned, POISONED};
 use super::handle::{COUNTED, HELD, Handle, QUEUED};
 use super::ready::Entry;
-use super::thread;
+use super::{runnable, thread};
 use crate::error::{Error, Result};
 
 /// What `memory` stands at while the loop lives.
@@ -151,6 +153,10 @@ impl EventLoop {
 /// Releases an entry of a closed loop. Handles of the loop's own are released with all that live.
 pub(crate) fn release_posted(entry: &Entry) {
     let Some(handle) = entry.handle() else {
+        if entry.function.is_some_and(|function| ptr::fn_addr_eq(function, runnable::run as CallFn)) {
+            // SAFETY: the entry owns a reference to the object.
+            unsafe { runnable::abandon(entry.arg) };
+        }
         super::callback::release(entry.arg, entry.free);
         entry.context.release();
         return;

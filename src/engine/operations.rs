@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::callback::FreeArg;
 use super::event_loop::Owned;
+use super::spare::Spare;
 
 /// Where a thing that is not under way stands.
 pub(crate) const NOWHERE: u32 = u32::MAX;
@@ -43,11 +44,19 @@ pub(crate) struct Operations {
     pub(crate) tasks_made: u64,
     // Shared with the call that is under way: it may replace it, and its arg is released after it.
     pub(crate) task_factory: Option<Arc<TaskFactory>>,
+    /// Memory for futures.
+    pub(crate) spare: Spare,
 }
 
 impl Operations {
     pub(crate) const fn new() -> Self {
-        Operations { list: Slab::new(), current_task: std::ptr::null(), tasks_made: 0, task_factory: None }
+        Operations {
+            list: Slab::new(),
+            current_task: std::ptr::null(),
+            tasks_made: 0,
+            task_factory: None,
+            spare: Spare::new(),
+        }
     }
 
     /// Takes everything out.

@@ -210,6 +210,17 @@ impl Owned<'_> {
         self.with(|state| state.ready.push(Entry { function: Some(function), arg, free, context }))
     }
 
+    /// Schedules an object of ours, which takes over a reference to it, where there is room ([`Owned::reserve`]). Not in debug mode, where
+    /// whatever is scheduled has a handle.
+    ///
+    /// # Safety
+    /// As [`super::runnable::run`].
+    #[inline]
+    pub(crate) unsafe fn call_runnable(&self, object: *mut c_void, context: Word) -> Result<()> {
+        let entry = Entry { function: Some(super::runnable::run), arg: object, free: None, context };
+        self.with(|state| state.ready.push(entry))
+    }
+
     /// `loop.call_at`.
     pub(crate) fn call_at(
         &self,

@@ -8,6 +8,7 @@ use super::outcome::free_box;
 use crate::engine::callback::{self, CallFn, FreeArg, guarded};
 use crate::engine::context::{Captured, Word};
 use crate::engine::event_loop::Owned;
+use crate::engine::runnable::Runnable;
 use crate::error::Result;
 
 /// What a future calls when it is done.
@@ -102,6 +103,10 @@ impl Future {
             Some(done) => std::mem::replace(&mut done.context, Word::NONE),
             None => Word::NONE,
         };
+        if !lp.event_loop().debug() {
+            // SAFETY: a future begins with its class, and that with how it is run; the reference was taken above.
+            return unsafe { lp.call_runnable(ptr::from_ref(self).cast_mut().cast(), context) };
+        }
         lp.call_internal(call_first, ptr::from_ref(self).cast_mut().cast(), Some(free_first), context)
     }
 
@@ -151,6 +156,20 @@ unsafe extern "C-unwind" fn call_first(arg: *mut c_void) {
         }
     }
 }
+
+/// What the ready queue does with a future: calls its first callback.
+pub(super) const FIRST: Runnable = Runnable {
+    run: |future| {
+        let future = future.cast::<Future>().cast_mut();
+        // SAFETY: as in `call_first` and `free_first`, which this is in one.
+        unsafe {
+            call_first(future.cast());
+            free_first(future.cast());
+        }
+    },
+    // SAFETY: the entry's reference.
+    abandon: |future| unsafe { free_first(future.cast_mut().cast()) },
+};
 
 /// Follows [`call_first`], or comes in its place when the loop is closed.
 unsafe extern "C-unwind" fn free_first(arg: *mut c_void) {

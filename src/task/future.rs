@@ -10,15 +10,16 @@ use std::fmt::Write as _;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-use super::done::Done;
 pub(crate) use super::done::DoneFn;
+use super::done::{Done, FIRST};
 use super::outcome::Failure;
 pub(crate) use super::outcome::{Bytes, Outcome, Shape};
 use super::timeout::Timeout;
 use crate::engine::callback::{self, CallFn, FreeArg};
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::operations::{NOWHERE, Operation};
-use crate::engine::{debug, park};
+use crate::engine::runnable::Runnable;
+use crate::engine::{debug, park, spare};
 use crate::error::{self, Error, Result};
 
 /// Not done.
@@ -34,7 +35,10 @@ const STATUS: u8 = 3;
 const AWAITED: u8 = 4;
 
 /// What makes a kind of future.
+#[repr(C)]
 pub(crate) struct Class {
+    /// What the ready queue does with it.
+    pub(crate) queued: Runnable,
     /// As `repr` and reports call it.
     pub(crate) name: &'static str,
     /// Withdraws what is under way. True: nothing can touch the caller's things any more, so that the future is done now.
@@ -49,11 +53,17 @@ pub(crate) struct Class {
 
 /// A future that the host settles.
 static PLAIN: Class = Class {
+    queued: FIRST,
     name: "Future",
     cancel: |_, _| true,
     finish: |_| {},
-    // SAFETY: by the contract of `free`: it was made by `Future::create`.
-    free: |future| drop(unsafe { Box::from_raw(future.cast_mut()) }),
+    free: |future| {
+        // SAFETY: by the contract of `free`: it was made by `Future::create`.
+        unsafe {
+            ptr::drop_in_place(future.cast_mut());
+            spare::free(future.cast_mut());
+        }
+    },
     is_plain: true,
 };
 
@@ -175,7 +185,10 @@ impl Future {
     /// `loop.create_future`. The reference is the caller's.
     #[inline]
     pub(crate) fn create(lp: &Owned) -> *const Future {
-        Box::into_raw(Box::new(Future::begin(lp, &PLAIN)))
+        let made: *mut Future = lp.with(|state| state.operations.spare.take());
+        // SAFETY: it is memory for a future, and nobody else's.
+        unsafe { made.write(Future::begin(lp, &PLAIN)) };
+        made
     }
 
     /// Has the loop keep it until it is done.

@@ -6,6 +6,7 @@
 use std::cell::UnsafeCell;
 use std::ops::Deref;
 
+use super::done::FIRST;
 use super::future::{Class, Future, FutureRef, Outcome};
 use crate::engine::event_loop::Owned;
 use crate::error::Result;
@@ -36,6 +37,7 @@ unsafe impl<W: Work> Send for OperationRef<W> {}
 
 impl<W: Work> Operation<W> {
     const CLASS: &'static Class = &Class {
+        queued: FIRST,
         name: W::NAME,
         cancel: |lp, future| W::cancel(lp, Operation::<W>::of(future)),
         finish: |future| drop(Operation::<W>::of(future).take_work()),

@@ -8,7 +8,7 @@ use super::future::{Future, release_future};
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::exception::{self, Report};
-use crate::engine::{inbox, lifetime};
+use crate::engine::{inbox, lifetime, spare};
 use crate::error::Error;
 
 impl Future {
@@ -40,9 +40,20 @@ impl Future {
             unsafe { Future::release_elsewhere(future) };
             return;
         }
-        // SAFETY: as above.
-        unsafe { Future::destroy(future) };
-        Owned::running(event_loop).uncount_object();
+        let lp = Owned::running(event_loop);
+        if this.class.is_plain {
+            // SAFETY: as above; plain futures are in memory that came from there.
+            unsafe {
+                ptr::drop_in_place(future.cast_mut());
+                if !lp.with(|state| state.operations.spare.put(future.cast_mut())) {
+                    spare::free(future.cast_mut());
+                }
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe { Future::destroy(future) };
+        }
+        lp.uncount_object();
     }
 
     /// [`Future::release_last`] when the loop is not this thread's, or there is an error to tell of.

@@ -7,6 +7,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 
+use super::done::FIRST;
 use super::future::{Class, Future, FutureRef, Outcome};
 use crate::engine::callback::FreeArg;
 use crate::engine::context::{Captured, Word};
@@ -42,6 +43,7 @@ pub struct Task {
 }
 
 static TASK: Class = Class {
+    queued: FIRST,
     name: "Task",
     cancel: |lp, future| Task::of(future).deliver_cancel(lp),
     finish: |future| Task::of(future).clear(),

@@ -1,0 +1,30 @@
+//! Objects of evl's own that stand in the ready queue themselves: what is to be done with one, its first word tells.
+
+use std::ffi::c_void;
+
+/// What is done with an object when its turn comes, or when the loop is closed before.
+pub(crate) struct Runnable {
+    /// Runs it. The entry's reference is given up.
+    pub(crate) run: unsafe fn(*const ()),
+    /// Gives the entry's reference up.
+    pub(crate) abandon: unsafe fn(*const ()),
+}
+
+/// The function of an entry whose arg is such an object.
+///
+/// # Safety
+/// `object` is one whose first word is a `&'static` to something that begins with a [`Runnable`], and a reference that is given up.
+#[inline(never)]
+pub(crate) unsafe extern "C-unwind" fn run(object: *mut c_void) {
+    // SAFETY: by this function's contract.
+    unsafe { ((*object.cast::<&'static Runnable>()).run)(object.cast()) };
+}
+
+/// The loop is closed before its turn came.
+///
+/// # Safety
+/// As [`run`].
+pub(crate) unsafe fn abandon(object: *mut c_void) {
+    // SAFETY: by this function's contract.
+    unsafe { ((*object.cast::<&'static Runnable>()).abandon)(object.cast()) };
+}
