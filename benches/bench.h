@@ -236,4 +236,10 @@ static inline int bench_main(int argc, char **argv, const struct bench_case *cas
         return bench_main(argc, argv, cases, sizeof(cases) / sizeof(cases)[0]);                                       \
     }
 
+/* A program that has no case for this library. */
+#define BENCH_NO_CASES()                                                                                              \
+    int main(int argc, char **argv) {                                                                                 \
+        return bench_main(argc, argv, NULL, 0);                                                                       \
+    }
+
 #endif

@@ -51,6 +51,8 @@ WORKLOADS = (
     Workload("pipes_1000", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 1000 pipes"),
     Workload("pipes_9900", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 9900 pipes"),
     Workload("fd_rearm", "fd_rearm", (at_most(25),), "remove and add a reader"),
+    Workload("future", "future", (at_most(60),), "make a future, settle it, run its callback"),
+    Workload("task", "future", (at_most(80),), "a step of a task that awaits a done future"),
     Workload("loop_create", "loop", (at_most(5), at_most(20, form="first")), "make and close a loop"),
     Workload("loop_bytes", "loop", (at_most(8192),), "heap of an idle loop"),
     Workload("so_kib", "loop", (at_most(450),), "the stripped library"),
