@@ -62,7 +62,7 @@ impl Parker {
 }
 
 /// Waits until `done` answers true, which it is asked at first, and after [`notify`] with this key. -ETIMEDOUT when
-/// that takes longer than `timeout` nanoseconds; EVL_ECLOSED when the loop is closed.
+/// that takes longer than `timeout` nanoseconds; EVL_ECLOSED when the loop is closed, EVL_EFORKED in a child process.
 pub(crate) fn wait(event_loop: &EventLoop, key: usize, timeout: i64, mut done: impl FnMut() -> bool) -> Result<()> {
     let end = match u64::try_from(timeout) {
         Ok(timeout) if timeout < i64::MAX as u64 => Instant::now().checked_add(Duration::from_nanos(timeout)),
@@ -76,8 +76,9 @@ pub(crate) fn wait(event_loop: &EventLoop, key: usize, timeout: i64, mut done: i
         if done() {
             break Ok(());
         }
-        if event_loop.is_closed() {
-            break Err(Error::CLOSED);
+        // Nobody will settle anything there.
+        if let Err(error) = event_loop.check_open() {
+            break Err(error);
         }
         if !parker.sleep(end) {
             break if done() { Ok(()) } else { Err(Error::TIMED_OUT) };
