@@ -17,7 +17,7 @@ mod header {
     use std::{env, fs};
 
     /// The files of the C surface, in the order in which the header shows them.
-    const SOURCES: [&str; 17] = [
+    const SOURCES: [&str; 18] = [
         "version",
         "error",
         "handle",
@@ -33,6 +33,7 @@ mod header {
         "wait",
         "task_group",
         "run",
+        "sock",
         "embed",
         "policy",
     ];

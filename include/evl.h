@@ -1052,18 +1052,23 @@ EVL_API int evl_future_result(const evl_future *future, void **value);
 
 // evl_future_result of an operation that results in a number: a count of bytes, a descriptor, a return code.
 //
-// Any thread. Errors as evl_future_result; -EINVAL also when the result is no number, or value is NULL.
-EVL_API int evl_future_result_int(const evl_future *future, int64_t *value);
+// A descriptor (evl_loop_sock_accept) is yours once you have asked for it; one that nobody has asked for is
+// closed with the future. Any thread. Errors as evl_future_result; -EINVAL also when the result is no number, or
+// value is NULL.
+EVL_API
+int evl_future_result_int(const evl_future *future,
+                          int64_t *value);
 
 // evl_future_result of an operation that results in bytes. They stay the future's. size may be NULL.
 //
 // Any thread. Errors as evl_future_result; -EINVAL also when the result is no bytes, or data is NULL.
 EVL_API int evl_future_result_bytes(const evl_future *future, const void **data, size_t *size);
 
-// The address that the bytes of a result came from (evl_loop_sock_recvfrom), or that of the peer. It stays the
-// future's; *size becomes 0 when there is none.
+// The address that a result came from: the sender's (evl_loop_sock_recvfrom, _recvfrom_into) or the peer's
+// (evl_loop_sock_accept), as a struct sockaddr. It stays the future's; *size becomes 0 when there is none. size
+// may be NULL.
 //
-// Any thread. Errors as evl_future_result_bytes.
+// Any thread. Errors as evl_future_result; -EINVAL also when the result has no address, or address is NULL.
 EVL_API
 int evl_future_result_address(const evl_future *future,
                               const void **address,
@@ -1458,6 +1463,117 @@ int evl_run(evl_step_fn step,
             void *arg,
             evl_free_fn arg_free,
             const struct evl_run_options *options);
+
+// Receives at most size bytes: loop.sock_recv. The result is bytes (evl_future_result_bytes); none at the
+// stream's end.
+//
+// As all of the evl_loop_sock_ functions: the system call is tried at once, and again whenever fd is ready,
+// until it has gone through. fd may be blocking where nothing else is said; the loop never blocks. One operation
+// may wait to read from fd and one to write, not more. *out is your reference to the future, which may be done
+// already; out may be NULL. Cancel what waits on a descriptor before you close it: evl cannot see that. A
+// cancelled operation is done at once. What goes wrong is the future's error, with a message such as "recv:
+// connection reset by the peer". On the loop's thread. Errors of the call, which then has done nothing: -EBADF,
+// -ENOTSOCK, -EINVAL (NULL, and what the kernel refuses), -EOPNOTSUPP, -EAFNOSUPPORT, -EFAULT, EVL_EBUSY (fd has
+// a reader, or is waited for already), -ENOMEM, -ENOSPC, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+EVL_API
+int evl_loop_sock_recv(evl_loop *event_loop,
+                       int fd,
+                       size_t size,
+                       evl_future **out);
+
+// Receives at most size bytes into buffer: loop.sock_recv_into. The result is how many (evl_future_result_int);
+// 0 at the stream's end.
+//
+// buffer is evl's until the future is done. Rules and errors as evl_loop_sock_recv; -EINVAL also when buffer is
+// NULL.
+EVL_API
+int evl_loop_sock_recv_into(evl_loop *event_loop,
+                            int fd,
+                            void *buffer,
+                            size_t size,
+                            evl_future **out);
+
+// Receives a datagram of at most size bytes (more are lost): loop.sock_recvfrom. The result is bytes
+// (evl_future_result_bytes) and who sent them (evl_future_result_address).
+//
+// Rules and errors as evl_loop_sock_recv.
+EVL_API int evl_loop_sock_recvfrom(evl_loop *event_loop, int fd, size_t size, evl_future **out);
+
+// Receives a datagram into buffer: loop.sock_recvfrom_into. The result is how many bytes (evl_future_result_int)
+// and who sent them (evl_future_result_address).
+//
+// Rules and errors as evl_loop_sock_recv_into.
+EVL_API
+int evl_loop_sock_recvfrom_into(evl_loop *event_loop,
+                                int fd,
+                                void *buffer,
+                                size_t size,
+                                evl_future **out);
+
+// Sends all of data: loop.sock_sendall. The future is done, with the result NULL, when the kernel has taken
+// everything. After an error or a cancel nobody can tell how much of it was sent.
+//
+// data is evl's until the future is done; it may be NULL when size is 0. A peer that is gone is -EPIPE, never
+// SIGPIPE. Rules and errors as evl_loop_sock_recv; EVL_EBUSY when fd has a writer.
+EVL_API
+int evl_loop_sock_sendall(evl_loop *event_loop,
+                          int fd,
+                          const void *data,
+                          size_t size,
+                          evl_future **out);
+
+// Sends a datagram: loop.sock_sendto. The result is how many bytes were sent (evl_future_result_int).
+//
+// address is a struct sockaddr, and copied; NULL with size 0 sends to whom fd is connected to. Ownership, rules and
+// errors as evl_loop_sock_sendall.
+EVL_API
+int evl_loop_sock_sendto(evl_loop *event_loop,
+                         int fd,
+                         const void *data,
+                         size_t size,
+                         const void *address,
+                         uint32_t address_size,
+                         evl_future **out);
+
+// Connects: loop.sock_connect. The result is NULL. An error's message is such as "connect 127.0.0.1:80: connection
+// refused".
+//
+// fd must be non-blocking. address is a struct sockaddr, not a name, and copied. After a cancel the kernel may go
+// on connecting: close fd. A unix socket whose listener is full fails with -EAGAIN. Rules and errors as
+// evl_loop_sock_recv; EVL_EBUSY when fd has a writer, -EINVAL also when fd is blocking or address NULL.
+EVL_API
+int evl_loop_sock_connect(evl_loop *event_loop,
+                          int fd,
+                          const void *address,
+                          uint32_t address_size,
+                          evl_future **out);
+
+// Accepts a connection: loop.sock_accept. The result is its descriptor (evl_future_result_int), non-blocking and
+// close-on-exec, and the peer's address (evl_future_result_address).
+//
+// fd must be listening and non-blocking. The descriptor is the future's until somebody asks for it by
+// evl_future_result_int, and is that caller's to close from then on; one that nobody asks for is closed with the
+// future, and out NULL closes it at once. Rules and errors as evl_loop_sock_recv; -EINVAL also when fd is blocking
+// or does not listen.
+EVL_API
+int evl_loop_sock_accept(evl_loop *event_loop,
+                         int fd,
+                         evl_future **out);
+
+// Sends count bytes of the file file_fd, from offset on, or up to its end if that comes first: loop.sock_sendfile.
+// count 0: up to its end. The result is how many bytes were sent (evl_future_result_int).
+//
+// The file is a regular one or a block device; it must stay open until the future is done, and its own position
+// is neither used nor moved. It is sent by sendfile(2); where the kernel cannot do that for the file, it is read
+// in the loop's thread and sent. fd must be non-blocking. Rules and errors as evl_loop_sock_sendall; -EINVAL also
+// when fd is blocking, offset or count negative, or file_fd another kind of file.
+EVL_API
+int evl_loop_sock_sendfile(evl_loop *event_loop,
+                           int fd,
+                           int file_fd,
+                           int64_t offset,
+                           int64_t count,
+                           evl_future **out);
 
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //

@@ -5,6 +5,7 @@
 //! | layer | what it is |
 //! |---|---|
 //! | [`ffi`] | the C surface, one file a noun; no logic |
+//! | `net` | sockets: operations on their descriptors, addresses |
 //! | [`task`] | what completes later: futures, tasks, the executor |
 //! | `policy`, `running` | which loop a thread has, and which one runs on it |
 //! | [`engine`] | the loop: handles, the ready queue, timers, descriptors, signals, other threads, contexts, failures |
@@ -18,6 +19,7 @@ pub mod engine;
 mod error;
 pub mod ffi;
 mod lock;
+mod net;
 mod policy;
 mod poller;
 mod running;

@@ -6,6 +6,8 @@
 //! its registration, so that events of an old one are noticed. An old registration that cannot be deleted (a duplicate keeps it
 //! alive) is left behind by making the poller anew.
 
+use std::ffi::c_void;
+
 use super::callback::Callback;
 use super::context::{Captured, Word};
 use super::event_loop::{Owned, State};
@@ -196,7 +198,7 @@ impl Owned<'_> {
         context: Captured,
         want_handle: bool,
     ) -> Result<*const Handle> {
-        self.refuse_internal(fd)?;
+        self.refuse_internal(fd, direction)?;
         self.add_watcher(fd, direction, callback, context, 0, want_handle)
     }
 
@@ -204,7 +206,7 @@ impl Owned<'_> {
     /// The callback is called without a context. When the kernel will not watch it any more, the watcher is taken, and the callback called
     /// once more: a system call tells why.
     pub(crate) fn watch_internal(&self, fd: i32, direction: Direction, callback: Callback) -> Result<()> {
-        if self.watcher(fd, direction).is_ok_and(|found| !found.is_null()) {
+        if self.is_watched(fd, direction) {
             return Err(Error::BUSY.detail(|| format!("descriptor {fd} is being waited for already")));
         }
         self.add_watcher(fd, direction, callback, Captured::new(Word::NONE), INTERNAL, false).map(|_| ())
@@ -220,6 +222,18 @@ impl Owned<'_> {
         }
     }
 
+    /// Whether anybody watches the descriptor in that direction.
+    pub(crate) fn is_watched(&self, fd: i32, direction: Direction) -> bool {
+        self.watcher(fd, direction).is_ok_and(|found| !found.is_null())
+    }
+
+    /// Whether what [`Owned::watch_internal`] began with this arg goes on.
+    pub(crate) fn is_watched_for(&self, fd: i32, direction: Direction, arg: *mut c_void) -> bool {
+        // SAFETY: a watcher is kept by being registered.
+        let handle = self.watcher(fd, direction).ok().and_then(|found| unsafe { found.as_ref() });
+        handle.is_some_and(|handle| handle.has(INTERNAL) && handle.arg() == arg)
+    }
+
     /// Stops or resumes the calls of such a watcher.
     pub(crate) fn pause_internal(&self, fd: i32, direction: Direction, paused: bool) {
         let _ = self.set_paused(fd, direction, paused);
@@ -233,8 +247,11 @@ impl Owned<'_> {
         })
     }
 
-    fn refuse_internal(&self, fd: i32) -> Result<()> {
-        if self.is_internal(fd) {
+    /// Refuses a descriptor that is used by evl, but for a watcher of the host's own that is there.
+    fn refuse_internal(&self, fd: i32, direction: Direction) -> Result<()> {
+        // SAFETY: a watcher is kept by being registered.
+        let present = self.watcher(fd, direction).ok().and_then(|found| unsafe { found.as_ref() });
+        if present.map_or_else(|| self.is_internal(fd), |watcher| watcher.has(INTERNAL)) {
             return Err(Error::BUSY.detail(|| format!("descriptor {fd} is used by a transport or an operation")));
         }
         Ok(())
@@ -293,7 +310,7 @@ impl Owned<'_> {
 
     /// `loop.remove_reader`, `loop.remove_writer`: whether there was one.
     pub(crate) fn unwatch(&self, fd: i32, direction: Direction) -> Result<bool> {
-        self.refuse_internal(fd)?;
+        self.refuse_internal(fd, direction)?;
         let handle = self.watcher(fd, direction)?;
         if handle.is_null() {
             return Ok(false);
@@ -313,7 +330,7 @@ impl Owned<'_> {
 
     /// Stops or resumes the calls of a watcher.
     pub(crate) fn pause(&self, fd: i32, direction: Direction, paused: bool) -> Result<()> {
-        self.refuse_internal(fd)?;
+        self.refuse_internal(fd, direction)?;
         self.set_paused(fd, direction, paused)
     }
 

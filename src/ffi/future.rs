@@ -94,11 +94,17 @@ pub unsafe extern "C-unwind" fn evl_future_result(future: *const evl_future, val
 
 /// evl_future_result of an operation that results in a number: a count of bytes, a descriptor, a return code.
 ///
-/// Any thread. Errors as evl_future_result; -EINVAL also when the result is no number, or value is NULL.
+/// A descriptor (evl_loop_sock_accept) is yours once you have asked for it; one that nobody has asked for is
+/// closed with the future. Any thread. Errors as evl_future_result; -EINVAL also when the result is no number, or
+/// value is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_future_result_int(future: *const evl_future, value: *mut i64) -> c_int {
     // SAFETY: a live future or NULL; value is writable or NULL.
-    guard(|| unsafe { own::put(value, own::borrow(future)?.result(Shape::Number)? as usize as i64) })
+    guard(|| unsafe {
+        let future = own::borrow(future)?;
+        own::required(value)?;
+        own::put(value, future.number()?)
+    })
 }
 
 /// evl_future_result of an operation that results in bytes. They stay the future's. size may be NULL.
@@ -119,22 +125,23 @@ pub unsafe extern "C-unwind" fn evl_future_result_bytes(
     })
 }
 
-/// The address that the bytes of a result came from (evl_loop_sock_recvfrom), or that of the peer. It stays the
-/// future's; *size becomes 0 when there is none.
+/// The address that a result came from: the sender's (evl_loop_sock_recvfrom, _recvfrom_into) or the peer's
+/// (evl_loop_sock_accept), as a struct sockaddr. It stays the future's; *size becomes 0 when there is none. size
+/// may be NULL.
 ///
-/// Any thread. Errors as evl_future_result_bytes.
+/// Any thread. Errors as evl_future_result; -EINVAL also when the result has no address, or address is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_future_result_address(
     future: *const evl_future,
     address: *mut *const c_void,
     size: *mut u32,
 ) -> c_int {
-    // SAFETY: a live future or NULL; address and size are writable or NULL; the word of this shape is a Bytes.
+    // SAFETY: a live future or NULL; address and size are writable or NULL.
     guard(|| unsafe {
-        let bytes = &*own::borrow(future)?.result(Shape::Bytes)?.cast::<Bytes>();
+        let found = own::borrow(future)?.address()?;
         own::required(address)?;
-        own::put_optional(size, bytes.address.len() as u32);
-        own::put(address, bytes.address.as_ptr().cast())
+        own::put_optional(size, found.len() as u32);
+        own::put(address, found.as_ptr().cast())
     })
 }
 

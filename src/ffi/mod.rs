@@ -20,6 +20,7 @@ pub mod policy;
 pub mod run;
 pub mod schedule;
 pub mod signal;
+pub mod sock;
 pub mod task;
 pub mod task_group;
 pub mod timer;

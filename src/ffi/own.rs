@@ -136,6 +136,20 @@ pub(crate) unsafe fn string(pointer: *const c_char) -> Option<CString> {
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_owned())
 }
 
+/// Bytes of the caller's, copied: an address, which is short. NULL has none.
+///
+/// # Safety `pointer` is NULL or has `size` readable bytes.
+pub(crate) unsafe fn bytes(pointer: *const c_void, size: u32) -> Result<Box<[u8]>> {
+    if pointer.is_null() != (size == 0) || size as usize > size_of::<libc::sockaddr_storage>() {
+        return Err(Error::INVALID);
+    }
+    if size == 0 {
+        return Ok(Box::default());
+    }
+    // SAFETY: by this function's contract.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), size as usize) }.into())
+}
+
 /// A string of the caller's; what is no UTF-8 is left out from there on.
 ///
 /// # Safety `pointer` is NULL or a NUL-terminated string that lives as long as the result is used.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 pub(crate) use super::done::DoneFn;
 use super::done::{Done, FIRST};
 use super::outcome::Failure;
-pub(crate) use super::outcome::{Bytes, Outcome, Shape};
+pub(crate) use super::outcome::{Bytes, Numbered, Outcome, Shape};
 use super::timeout::Timeout;
 use crate::engine::callback::{self, CallFn, FreeArg};
 use crate::engine::event_loop::{EventLoop, Owned};
@@ -290,7 +290,36 @@ impl Future {
         if shape == expected || expected == Shape::Pointer && shape == Shape::Addresses {
             return Ok(origin.word.get());
         }
-        Err(Error::INVALID.detail(|| format!("the future's result is of another kind: {shape:?}")))
+        Err(Self::of_another_kind(shape))
+    }
+
+    fn of_another_kind(shape: Shape) -> Error {
+        Error::INVALID.detail(|| format!("the future's result is of another kind: {shape:?}"))
+    }
+
+    /// [`Future::result`] that is a number.
+    pub(crate) fn number(&self) -> Result<i64> {
+        self.check()?;
+        let origin = self.origin();
+        match origin.shape.get() {
+            Shape::Number => Ok(origin.word.get() as usize as i64),
+            // SAFETY: the word of this shape.
+            Shape::Numbered => Ok(unsafe { &*origin.word.get().cast::<Numbered>() }.take()),
+            shape => Err(Self::of_another_kind(shape)),
+        }
+    }
+
+    /// The address that a result came with.
+    pub(crate) fn address(&self) -> Result<&[u8]> {
+        self.check()?;
+        let origin = self.origin();
+        match origin.shape.get() {
+            // SAFETY: the word of this shape, which stays while the future does.
+            Shape::Bytes => Ok(&unsafe { &*origin.word.get().cast::<Bytes>() }.address),
+            // SAFETY: as above.
+            Shape::Numbered => Ok(&unsafe { &*origin.word.get().cast::<Numbered>() }.address),
+            shape => Err(Self::of_another_kind(shape)),
+        }
     }
 
     /// `Future.exception`: 0 when there is none.

@@ -1,7 +1,9 @@
 //! How a future ends: with a result, an error, or by being cancelled.
 
 use std::ffi::{CString, c_int, c_void};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::future::{CANCELLED, FAILED, FINISHED, FutureRef, release_future};
 use crate::engine::callback::{self, CallFn, FreeArg};
@@ -19,6 +21,8 @@ pub(crate) enum Shape {
     Bytes,
     /// A pointer to a list of addresses.
     Addresses,
+    /// A pointer to a [`Numbered`].
+    Numbered,
     /// Whatever the future has that the pointer points to: this one has the same outcome.
     Same,
 }
@@ -27,6 +31,14 @@ pub(crate) enum Shape {
 pub(crate) struct Bytes {
     pub(crate) data: Vec<u8>,
     pub(crate) address: Vec<u8>,
+}
+
+/// A number that comes with an address: a count of bytes and who sent them, or a connection's descriptor and its peer.
+pub(crate) struct Numbered {
+    number: i64,
+    pub(super) address: Vec<u8>,
+    /// The number is a descriptor that nobody has asked for yet.
+    unclaimed: AtomicBool,
 }
 
 /// How a future ends.
@@ -42,6 +54,31 @@ pub(crate) struct Outcome {
 pub(super) struct Failure {
     pub(super) message: Option<CString>,
     pub(super) object: FreeArg,
+}
+
+impl Numbered {
+    pub(crate) fn count(number: i64, address: Vec<u8>) -> Numbered {
+        Numbered { number, address, unclaimed: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn descriptor(descriptor: OwnedFd, address: Vec<u8>) -> Numbered {
+        Numbered { number: i64::from(descriptor.into_raw_fd()), address, unclaimed: AtomicBool::new(true) }
+    }
+
+    /// A descriptor is the caller's from here on.
+    pub(super) fn take(&self) -> i64 {
+        self.unclaimed.store(false, Ordering::Relaxed);
+        self.number
+    }
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        if *self.unclaimed.get_mut() {
+            // SAFETY: it came from an OwnedFd, and nobody was told of it.
+            drop(unsafe { OwnedFd::from_raw_fd(self.number as c_int) });
+        }
+    }
 }
 
 impl Outcome {
