@@ -44,6 +44,12 @@ static inline int end_bytes(evl_future *future, const char *expected) {
     return same;
 }
 
+static inline evl_future *begin_recv(evl_loop *loop, int fd, size_t size) {
+    evl_future *future = NULL;
+    CHECK_CODE(evl_loop_sock_recv(loop, fd, size, &future), 0);
+    return future;
+}
+
 static inline void check_message(evl_future *future, const char *expected) {
     char text[200] = "";
     CHECK(evl_future_error_message(future, text, sizeof text) >= 0);

@@ -1,12 +1,6 @@
-/* Sockets by descriptor: what asyncio's loop.sock_* do, over unix sockets, TCP and UDP. */
+/* Streams by descriptor: what asyncio's loop.sock_recv, sock_recv_into and sock_sendall do. */
 #include "harness.h"
 #include "sockets.h"
-
-static evl_future *recv_begun(evl_loop *loop, int fd, size_t size) {
-    evl_future *future = NULL;
-    CHECK_CODE(evl_loop_sock_recv(loop, fd, size, &future), 0);
-    return future;
-}
 
 TEST(recv_of_what_is_there_is_done_at_once) {
     evl_loop *loop = real_loop();
@@ -14,7 +8,7 @@ TEST(recv_of_what_is_there_is_done_at_once) {
     int fds[2];
     unix_pair(fds);
     CHECK(send(fds[1], "hello", 5, 0) == 5);
-    future = recv_begun(loop, fds[0], 100);
+    future = begin_recv(loop, fds[0], 100);
     CHECK_INT(evl_future_done(future), 1);
     CHECK_INT(watchers(loop), 0);
     CHECK(end_bytes(future, "hello"));
@@ -27,7 +21,7 @@ TEST(recv_waits_for_data) {
     evl_future *future;
     int fds[2];
     unix_pair(fds);
-    future = recv_begun(loop, fds[0], 3);
+    future = begin_recv(loop, fds[0], 3);
     CHECK_CODE(evl_loop_run_once(loop, 0), 0);
     CHECK_INT(evl_future_done(future), 0);
     CHECK_INT(watchers(loop), 1);
@@ -35,7 +29,7 @@ TEST(recv_waits_for_data) {
     finish(loop, future);
     CHECK_INT(watchers(loop), 0);
     CHECK(end_bytes(future, "hel"));
-    CHECK(end_bytes(recv_begun(loop, fds[0], 100), "lo"));
+    CHECK(end_bytes(begin_recv(loop, fds[0], 100), "lo"));
     close_pair(fds);
     end_loop(loop);
 }
@@ -45,30 +39,12 @@ TEST(recv_at_the_end_of_the_stream_has_no_bytes) {
     evl_future *future;
     int fds[2];
     unix_pair(fds);
-    future = recv_begun(loop, fds[0], 10);
+    future = begin_recv(loop, fds[0], 10);
     close(fds[1]);
     finish(loop, future);
     CHECK(end_bytes(future, ""));
-    CHECK(end_bytes(recv_begun(loop, fds[0], 10), ""));
+    CHECK(end_bytes(begin_recv(loop, fds[0], 10), ""));
     close(fds[0]);
-    end_loop(loop);
-}
-
-TEST(the_bytes_have_no_address_on_a_stream) {
-    evl_loop *loop = real_loop();
-    evl_future *future = NULL;
-    const void *address = NULL, *data = NULL;
-    uint32_t size = 77;
-    int fds[2];
-    tcp_pair(fds);
-    CHECK(send(fds[1], "x", 1, 0) == 1);
-    CHECK_CODE(evl_loop_sock_recvfrom(loop, fds[0], 10, &future), 0);
-    finish(loop, future);
-    CHECK_CODE(evl_future_result_address(future, &address, &size), 0);
-    CHECK_INT(size, 0);
-    CHECK_CODE(evl_future_result_bytes(future, &data, NULL), 0);
-    CHECK(end_bytes(future, "x"));
-    close_pair(fds);
     end_loop(loop);
 }
 
@@ -100,7 +76,7 @@ TEST(a_blocking_socket_does_not_block_the_loop) {
     static char big[4 << 20];
     int fds[2];
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
-    future = recv_begun(loop, fds[0], 10);
+    future = begin_recv(loop, fds[0], 10);
     CHECK_CODE(evl_loop_sock_sendall(loop, fds[0], big, sizeof big, &sending), 0);
     CHECK_CODE(evl_loop_run_once(loop, 0), 0);
     CHECK_INT(evl_future_done(future) + evl_future_done(sending), 0);
@@ -127,7 +103,7 @@ TEST(sendall_that_fits_is_done_at_once) {
     CHECK_CODE(evl_loop_sock_sendall(loop, fds[0], NULL, 0, &future), 0);
     CHECK_CODE(end_code(future), 0);
     CHECK_CODE(evl_loop_sock_sendall(loop, fds[0], " again", 6, NULL), 0);
-    CHECK(end_bytes(recv_begun(loop, fds[1], 100), "hello again"));
+    CHECK(end_bytes(begin_recv(loop, fds[1], 100), "hello again"));
     CHECK_INT(watchers(loop), 0);
     close_pair(fds);
     end_loop(loop);
@@ -151,7 +127,7 @@ TEST(sendall_of_megabytes_to_a_slow_reader) {
     CHECK_CODE(evl_loop_sock_sendall(loop, fds[0], data, SIZE, &sending), 0);
     CHECK_INT(evl_future_done(sending), 0);
     while (left > 0 && rounds++ < 100000) {
-        evl_future *future = recv_begun(loop, fds[1], 1 + next_random(&seed) % 100000);
+        evl_future *future = begin_recv(loop, fds[1], 1 + next_random(&seed) % 100000);
         const void *bytes = NULL;
         size_t size = 0;
         finish(loop, future);
@@ -261,274 +237,6 @@ TEST(random_sizes_both_ways) {
     close_pair(fds);
 }
 
-TEST(datagrams_with_their_senders) {
-    evl_loop *loop = real_loop();
-    struct sockaddr_in here, there;
-    evl_future *future = NULL;
-    const void *address = NULL;
-    uint32_t size = 0;
-    char buffer[100];
-    int a = bound(SOCK_DGRAM, &here), b = bound(SOCK_DGRAM, &there);
-    CHECK_CODE(evl_loop_sock_recvfrom(loop, b, 100, &future), 0);
-    CHECK_CODE(evl_loop_run_once(loop, 0), 0);
-    {
-        evl_future *sending = NULL;
-        CHECK_CODE(evl_loop_sock_sendto(loop, a, "datagram", 8, &there, sizeof there, &sending), 0);
-        CHECK_INT(evl_future_done(sending), 1);
-        CHECK_INT(end_number(sending), 8);
-    }
-    finish(loop, future);
-    CHECK_CODE(evl_future_result_address(future, &address, &size), 0);
-    CHECK_INT(size, sizeof here);
-    CHECK(address != NULL && memcmp(address, &here, sizeof here) == 0);
-    CHECK(end_bytes(future, "datagram"));
-
-    CHECK_CODE(evl_loop_sock_sendto(loop, b, "back", 4, &here, sizeof here, NULL), 0);
-    CHECK_CODE(evl_loop_sock_recvfrom_into(loop, a, buffer, sizeof buffer, &future), 0);
-    finish(loop, future);
-    CHECK_CODE(evl_future_result_address(future, &address, &size), 0);
-    CHECK_INT(size, sizeof there);
-    CHECK(address != NULL && memcmp(address, &there, sizeof there) == 0);
-    CHECK_CODE(evl_future_result_address(future, &address, NULL), 0);
-    CHECK_INT(end_number(future), 4);
-    CHECK(memcmp(buffer, "back", 4) == 0);
-    close(a);
-    close(b);
-    end_loop(loop);
-}
-
-TEST(empty_datagrams_and_cut_ones) {
-    evl_loop *loop = real_loop();
-    evl_future *future = NULL;
-    int fds[2];
-    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds) == 0);
-    CHECK_CODE(evl_loop_sock_sendall(loop, fds[0], NULL, 0, NULL), 0);
-    CHECK_CODE(evl_loop_sock_sendto(loop, fds[0], "longer", 6, NULL, 0, &future), 0);
-    CHECK_INT(end_number(future), 6);
-    CHECK_CODE(evl_loop_sock_sendto(loop, fds[0], "z", 1, NULL, 0, NULL), 0);
-    CHECK(end_bytes(recv_begun(loop, fds[1], 10), ""));
-    CHECK(end_bytes(recv_begun(loop, fds[1], 2), "lo"));
-    CHECK(end_bytes(recv_begun(loop, fds[1], 10), "z"));
-    close_pair(fds);
-    end_loop(loop);
-}
-
-/* A datagram socket whose peer reads nothing: sendto waits. */
-TEST(sendto_waits_for_room) {
-    evl_loop *loop = real_loop();
-    evl_future *future = NULL;
-    int fds[2], sent = 0;
-    char block[1000] = {0};
-    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds) == 0);
-    for (;;) {
-        CHECK_CODE(evl_loop_sock_sendto(loop, fds[0], block, sizeof block, NULL, 0, &future), 0);
-        if (!evl_future_done(future))
-            break;
-        CHECK_INT(end_number(future), sizeof block);
-        if (!CHECK(sent++ < 100000))
-            break;
-    }
-    CHECK_CODE(evl_loop_run_once(loop, 0), 0);
-    while (recv(fds[1], block, sizeof block, 0) > 0)
-        sent--;
-    CHECK_INT(sent, 0);
-    finish(loop, future);
-    CHECK_INT(end_number(future), sizeof block);
-    close_pair(fds);
-    end_loop(loop);
-}
-
-TEST(connect_and_accept) {
-    evl_loop *loop = real_loop();
-    struct sockaddr_in address, local;
-    socklen_t local_size = sizeof local;
-    evl_future *accepting = NULL, *connecting = NULL;
-    const void *peer = NULL;
-    uint32_t peer_size = 0;
-    int64_t number = -1, again = -1;
-    int listener = listening(&address, 5), client = tcp_socket(), server;
-    CHECK_CODE(evl_loop_sock_accept(loop, listener, &accepting), 0);
-    CHECK_CODE(evl_loop_run_once(loop, 0), 0);
-    CHECK_INT(evl_future_done(accepting), 0);
-    CHECK_CODE(evl_loop_sock_connect(loop, client, &address, sizeof address, &connecting), 0);
-    finish(loop, connecting);
-    CHECK_CODE(end_code(connecting), 0);
-    finish(loop, accepting);
-    CHECK_CODE(evl_future_result_int(accepting, &number), 0);
-    CHECK_CODE(evl_future_result_int(accepting, &again), 0);
-    CHECK_INT(again, number);
-    server = (int)number;
-    CHECK(fcntl(server, F_GETFL) & O_NONBLOCK);
-    CHECK(fcntl(server, F_GETFD) & FD_CLOEXEC);
-    CHECK(getsockname(client, (struct sockaddr *)&local, &local_size) == 0);
-    CHECK_CODE(evl_future_result_address(accepting, &peer, &peer_size), 0);
-    CHECK_INT(peer_size, sizeof local);
-    CHECK(peer != NULL && memcmp(peer, &local, sizeof local) == 0);
-    evl_future_unref(accepting);
-    CHECK(is_open(server));
-    CHECK_CODE(evl_loop_sock_sendall(loop, client, "ping", 4, NULL), 0);
-    {
-        evl_future *future = recv_begun(loop, server, 100);
-        finish(loop, future);
-        CHECK(end_bytes(future, "ping"));
-    }
-    close(server);
-    close(client);
-    close(listener);
-    CHECK_INT(watchers(loop), 0);
-    end_loop(loop);
-}
-
-TEST(accept_of_a_connection_that_waits_is_done_at_once) {
-    evl_loop *loop = real_loop();
-    struct sockaddr_in address;
-    evl_future *future = NULL;
-    int64_t fd;
-    int listener = listening(&address, 5), client = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
-    CHECK_CODE(evl_loop_sock_accept(loop, listener, &future), 0);
-    finish(loop, future);
-    fd = end_number(future);
-    CHECK(fd >= 0);
-    close((int)fd);
-    close(client);
-    close(listener);
-    end_loop(loop);
-}
-
-TEST(unix_sockets_by_path) {
-    evl_loop *loop = real_loop();
-    char directory[] = "/tmp/evl-test-XXXXXX";
-    struct sockaddr_un address;
-    evl_future *accepting = NULL, *connecting = NULL;
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    int64_t server;
-    REQUIRE(mkdtemp(directory) != NULL);
-    memset(&address, 0, sizeof address);
-    address.sun_family = AF_UNIX;
-    snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", directory);
-    CHECK(bind(listener, (struct sockaddr *)&address, sizeof address) == 0);
-    CHECK(listen(listener, 5) == 0);
-    CHECK_CODE(evl_loop_sock_accept(loop, listener, &accepting), 0);
-    CHECK_CODE(evl_loop_sock_connect(loop, client, &address, sizeof address, &connecting), 0);
-    CHECK_CODE(end_code(connecting), 0); /* at once */
-    finish(loop, accepting);
-    server = end_number(accepting);
-    CHECK(server >= 0);
-    close((int)server);
-    close(client);
-    close(listener);
-    unlink(address.sun_path);
-    rmdir(directory);
-    end_loop(loop);
-}
-
-/* Reads what was sent until the end of the stream. */
-struct reader {
-    int fd;
-    size_t size;
-    uint64_t hash;
-};
-
-static void *read_all(void *arg) {
-    struct reader *reader = (struct reader *)arg;
-    char block[10000];
-    ssize_t n;
-    reader->hash = HASH_BEGIN;
-    reader->size = 0;
-    while ((n = recv(reader->fd, block, sizeof block, 0)) > 0) {
-        reader->hash = hash_on(reader->hash, block, (size_t)n);
-        reader->size += (size_t)n;
-    }
-    return NULL;
-}
-
-/* Sends that part of a file to a blocking reader in another thread. Returns the future's result. */
-static int64_t send_part(evl_loop *loop, int file, int64_t offset, int64_t count, struct reader *reader) {
-    evl_future *future = NULL;
-    pthread_t thread;
-    int64_t sent;
-    int fds[2];
-    tcp_pair(fds);
-    CHECK(fcntl(fds[1], F_SETFL, 0) == 0);
-    reader->fd = fds[1];
-    CHECK(pthread_create(&thread, NULL, read_all, reader) == 0);
-    CHECK_CODE(evl_loop_sock_sendfile(loop, fds[0], file, offset, count, &future), 0);
-    finish(loop, future);
-    sent = end_number(future);
-    shutdown(fds[0], SHUT_WR);
-    pthread_join(thread, NULL);
-    close_pair(fds);
-    return sent;
-}
-
-TEST(sendfile_of_every_size) {
-    static const size_t sizes[] = {0, 1, 4095, 65536, 65537, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5000001};
-    evl_loop *loop = real_loop();
-    struct reader reader;
-    size_t i;
-    for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        uint64_t hash;
-        int file = random_file(sizes[i], 99, &hash);
-        CHECK(lseek(file, 0, SEEK_SET) == 0);
-        CHECK_INT(send_part(loop, file, 0, 0, &reader), sizes[i]);
-        CHECK_INT(reader.size, sizes[i]);
-        CHECK(reader.hash == hash);
-        CHECK_INT(lseek(file, 0, SEEK_CUR), 0);
-        close(file);
-    }
-    CHECK_INT(watchers(loop), 0);
-    end_loop(loop);
-}
-
-TEST(sendfile_of_a_part) {
-    evl_loop *loop = real_loop();
-    struct reader reader;
-    static unsigned char data[300000];
-    unsigned seed = 5;
-    int file = random_file(sizeof data, 5, NULL), i;
-    CHECK(pread(file, data, sizeof data, 0) == (ssize_t)sizeof data);
-    for (i = 0; i < 20; i++) {
-        size_t offset = next_random(&seed) % sizeof data;
-        size_t count = 1 + next_random(&seed) % sizeof data;
-        size_t expected = count < sizeof data - offset ? count : sizeof data - offset;
-        CHECK_INT(send_part(loop, file, (int64_t)offset, (int64_t)count, &reader), expected);
-        CHECK_INT(reader.size, expected);
-        CHECK(reader.hash == hash_on(HASH_BEGIN, data + offset, expected));
-    }
-    CHECK_INT(send_part(loop, file, sizeof data, 10, &reader), 0);
-    CHECK_INT(send_part(loop, file, INT64_C(1) << 40, 0, &reader), 0);
-    close(file);
-    end_loop(loop);
-}
-
-/* Files under /proc have no size, and the kernel does not send from all of them. */
-TEST(sendfile_of_what_the_kernel_cannot_send) {
-    static const char *const paths[] = {"/proc/self/auxv", "/proc/self/stat", "/proc/version", "/proc/self/environ"};
-    evl_loop *loop = real_loop();
-    struct reader reader;
-    size_t i;
-    for (i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-        static char text[1 << 20];
-        int file = open(paths[i], O_RDONLY | O_CLOEXEC);
-        ssize_t size;
-        if (file < 0)
-            continue;
-        size = pread(file, text, sizeof text, 0);
-        CHECK(size > 0);
-        CHECK_INT(send_part(loop, file, 0, 0, &reader), size);
-        if (strcmp(paths[i], "/proc/self/stat") != 0) /* which changes */
-            CHECK(reader.hash == hash_on(HASH_BEGIN, text, (size_t)size));
-        if (size > 3) {
-            CHECK_INT(send_part(loop, file, 1, 2, &reader), 2);
-            CHECK(strcmp(paths[i], "/proc/self/stat") == 0 || reader.hash == hash_on(HASH_BEGIN, text + 1, 2));
-        }
-        close(file);
-    }
-    end_loop(loop);
-}
-
 TEST(one_reads_and_one_writes_at_a_time) {
     evl_loop *loop = real_loop();
     evl_future *reading, *writing = NULL, *other = (evl_future *)loop;
@@ -537,7 +245,7 @@ TEST(one_reads_and_one_writes_at_a_time) {
     int fds[2];
     unix_pair(fds);
     stuff(fds[0]);
-    reading = recv_begun(loop, fds[0], 10);
+    reading = begin_recv(loop, fds[0], 10);
     CHECK_CODE(evl_loop_sock_sendall(loop, fds[0], big, sizeof big, &writing), 0);
     CHECK_CODE(evl_loop_sock_recv(loop, fds[0], 1, &other), EVL_EBUSY);
     CHECK_CODE(evl_loop_sock_recv_into(loop, fds[0], buffer, 1, &other), EVL_EBUSY);
@@ -606,7 +314,7 @@ TEST(callbacks_are_never_called_from_inside) {
     CHECK_CODE(evl_loop_run_once(loop, 0), 1);
     CHECK_INT(calls, 1);
     evl_future_unref(future);
-    future = recv_begun(loop, fds[0], 1);
+    future = begin_recv(loop, fds[0], 1);
     CHECK_CODE(evl_future_add_done_callback(future, count_done, &calls, NULL, NULL), 0);
     CHECK_INT(evl_future_cancel(future, NULL), 0);
     CHECK_INT(calls, 1);
@@ -655,59 +363,13 @@ TEST(without_an_out) {
     end_loop(loop);
 }
 
-/* An accepted descriptor belongs to the future until somebody asks for it. */
-TEST(connections_do_not_leak) {
-    evl_loop *loop = real_loop();
-    struct sockaddr_in address;
-    int before = count_descriptors(), listener = listening(&address, 50), clients[6], i;
-    evl_future *futures[6];
-    for (i = 0; i < 6; i++) {
-        futures[i] = NULL;
-        clients[i] = socket(AF_INET, SOCK_STREAM, 0);
-        CHECK(connect(clients[i], (struct sockaddr *)&address, sizeof address) == 0);
-        CHECK_CODE(evl_loop_sock_accept(loop, listener, &futures[i]), 0);
-        finish(loop, futures[i]);
-    }
-    CHECK_INT(count_descriptors(), before + 1 + 6 + 6);
-    evl_future_unref(futures[0]);
-    CHECK_INT(count_descriptors(), before + 1 + 6 + 5);
-    /* Asking how it ended, or for the address, does not take it. */
-    CHECK_CODE(evl_future_result(futures[1], NULL), 0);
-    {
-        const void *peer = NULL;
-        int code = 1;
-        CHECK_CODE(evl_future_result_address(futures[1], &peer, NULL), 0);
-        CHECK_CODE(evl_future_error(futures[1], &code), 0);
-        CHECK_CODE(evl_future_result_int(futures[1], NULL), -EINVAL);
-    }
-    evl_future_unref(futures[1]);
-    CHECK_INT(count_descriptors(), before + 1 + 6 + 4);
-    for (i = 2; i < 4; i++) {
-        int64_t fd = end_number(futures[i]);
-        CHECK(is_open((int)fd));
-        close((int)fd);
-    }
-    end_loop(loop);
-    CHECK_INT(count_descriptors() <= before + 1 + 6 + 2, 1); /* the loop's are gone, too */
-    {
-        int64_t fd = end_number(futures[4]); /* of a closed loop */
-        CHECK(is_open((int)fd));
-        close((int)fd);
-    }
-    evl_future_unref(futures[5]);
-    for (i = 0; i < 6; i++)
-        close(clients[i]);
-    close(listener);
-    CHECK(count_descriptors() <= before);
-}
-
 TEST(operations_have_names) {
     evl_loop *loop = real_loop();
     evl_future *future;
     char text[100] = "";
     int fds[2];
     unix_pair(fds);
-    future = recv_begun(loop, fds[0], 1);
+    future = begin_recv(loop, fds[0], 1);
     CHECK(evl_future_repr(future, text, sizeof text) > 0);
     CHECK(strncmp(text, "<SocketOperation pending at ", 28) == 0);
     CHECK_CODE(evl_future_set_result(future, NULL, NULL), -EINVAL);

@@ -136,15 +136,16 @@ pub(crate) unsafe fn string(pointer: *const c_char) -> Option<CString> {
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_owned())
 }
 
-/// Bytes of the caller's, copied: an address, which is short. NULL has none.
+/// A `struct sockaddr` of the caller's, copied; NULL with size 0 is an empty one.
 ///
 /// # Safety `pointer` is NULL or has `size` readable bytes.
-pub(crate) unsafe fn bytes(pointer: *const c_void, size: u32) -> Result<Box<[u8]>> {
-    if pointer.is_null() != (size == 0) || size as usize > size_of::<libc::sockaddr_storage>() {
-        return Err(Error::INVALID);
-    }
-    if size == 0 {
+pub(crate) unsafe fn address(pointer: *const c_void, size: u32) -> Result<Box<[u8]>> {
+    if pointer.is_null() && size == 0 {
         return Ok(Box::default());
+    }
+    let sizes = size_of::<libc::sa_family_t>()..=size_of::<libc::sockaddr_storage>();
+    if pointer.is_null() || !sizes.contains(&(size as usize)) {
+        return Err(Error::INVALID);
     }
     // SAFETY: by this function's contract.
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), size as usize) }.into())

@@ -112,7 +112,7 @@ pub unsafe extern "C-unwind" fn evl_loop_sock_sendto(
     // SAFETY: a live loop or NULL; address has address_size bytes; out is writable or NULL.
     unsafe {
         start(event_loop, fd, out, || {
-            let to = own::bytes(address, address_size)?;
+            let to = own::address(address, address_size)?;
             Ok(Action::Send(Send::to(data.cast(), size, to)?))
         })
     }
@@ -135,7 +135,7 @@ pub unsafe extern "C-unwind" fn evl_loop_sock_connect(
     // SAFETY: a live loop or NULL; address has address_size bytes; out is writable or NULL.
     unsafe {
         start(event_loop, fd, out, || {
-            let to = own::bytes(address, address_size)?;
+            let to = own::address(address, address_size)?;
             Ok(Action::Connect(Connect::new(to)?))
         })
     }
