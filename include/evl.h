@@ -67,6 +67,10 @@ typedef struct evl_future evl_future;
 typedef struct evl_task evl_task;
 /* Tasks that belong together: asyncio.TaskGroup. Reference counted. */
 typedef struct evl_task_group evl_task_group;
+/* Runs jobs elsewhere: concurrent.futures.Executor. Reference counted. */
+typedef struct evl_executor evl_executor;
+/* A job in the hands of an executor of yours. */
+typedef struct evl_job evl_job;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -174,6 +178,14 @@ typedef enum evl_run_flag {
     // then returns -EINTR.
     EVL_RUN_SIGINT = 2,
 } evl_run_flag;
+
+// How evl_executor_shutdown shuts down.
+typedef enum evl_shutdown_flag {
+    // Blocks until what waits has run and the threads have ended (wait=True).
+    EVL_SHUTDOWN_WAIT = 1,
+    // What waits is not run: its futures are cancelled (cancel_futures=True).
+    EVL_SHUTDOWN_CANCEL = 2,
+} evl_shutdown_flag;
 
 // Releases an arg, exactly once, when evl will not use it again. May be called by the thread that drops the
 // last reference.
@@ -299,6 +311,38 @@ typedef struct evl_run_options {
     // evl_run_flag members, or'ed.
     uint32_t flags;
 } evl_run_options;
+
+// How a pool of threads is made.
+typedef struct evl_pool_options {
+    // sizeof(evl_pool_options) as the caller knows it.
+    uint32_t size;
+    // How many threads there may be; 0: as many as the process may use processors and 4 more, at most 32.
+    uint32_t max_threads;
+    // What its threads are called, where the system has names for them (NULL: "evl").
+    const char *thread_name;
+    // How long a thread without a job looks for the next one before it sleeps, as long as that pays: being woken
+    // takes longer than most jobs. 0: 25 microseconds; negative: not at all. On one processor nobody looks.
+    int64_t spin_ns;
+} evl_pool_options;
+
+// The functions of an executor of your own. They are called with no lock held.
+typedef struct evl_executor_vtable {
+    // sizeof(evl_executor_vtable) as the caller knows it.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // Executor.submit: takes job, has evl_job_run called for it on any thread (also this one, at once), and
+    // returns 0. A negative code refuses it: job is evl's again, and evl_loop_run_in_executor returns the code.
+    // Called on the thread of the loop whose job it is. Must not be NULL.
+    int (*submit)(void *arg, evl_job *job);
+    // Executor.shutdown: wait tells to block until no job is left, cancel to discard those that have not
+    // started. May be called more than once, from any thread. May be NULL.
+    void (*shutdown)(void *arg, int wait, int cancel);
+} evl_executor_vtable;
+
+// What an executor runs. Returns the future's result. It may call evl_raise, evl_raise_object; no loop runs on
+// this thread.
+typedef void *(*evl_job_fn)(void *arg);
 
 // Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
 // was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
@@ -1172,7 +1216,8 @@ EVL_API int evl_future_set_timeout(evl_future *future, int64_t timeout_ns);
 // iteration after the future is done (the next one, if it is done already), once, in the order they were added.
 //
 // context NULL: the current context is captured. arg_free runs exactly once: after the call, on removal, with
-// the future's last reference, on close, or when this function fails. On the loop's thread. Errors: -EINVAL
+// the future's last reference (when the loop is closed, an operation's or a task's future releases it then), or
+// when this function fails. On the loop's thread. Errors: -EINVAL
 // (NULL future or callback), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
 EVL_API
 int evl_future_add_done_callback(evl_future *future,
@@ -1574,6 +1619,111 @@ int evl_loop_sock_sendfile(evl_loop *event_loop,
                            int64_t offset,
                            int64_t count,
                            evl_future **out);
+
+// Fills options with the defaults. size is sizeof(evl_pool_options) as the caller knows it.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (a size that this version does not know).
+EVL_API int evl_pool_options_init(struct evl_pool_options *options, uint32_t size);
+
+// Makes an executor that is a pool of threads: concurrent.futures.ThreadPoolExecutor. options NULL: the
+// defaults.
+//
+// A thread is started when a job finds none that is idle; its signals are all blocked. *out is yours (out must
+// not be NULL). When the last reference goes, what waits is still run, and the threads end after that; no call
+// waits for them but evl_executor_shutdown. Any thread. Errors: -EINVAL (out is NULL), EVL_EOPTIONS.
+EVL_API
+int evl_executor_new_pool(const struct evl_pool_options *options,
+                          evl_executor **out);
+
+// Makes an executor out of functions of yours; the table is copied. arg is passed to them.
+//
+// arg_free runs with the executor's last reference, or when this function fails. *out is yours. Any thread.
+// Errors: -EINVAL (NULL vtable, submit or out), EVL_EOPTIONS (the table's size).
+EVL_API
+int evl_executor_new(const struct evl_executor_vtable *vtable,
+                     void *arg,
+                     evl_free_fn arg_free,
+                     evl_executor **out);
+
+// Takes another reference and returns executor. NULL gives NULL. Any thread.
+EVL_API evl_executor *evl_executor_ref(evl_executor *executor);
+
+// Gives a reference back; NULL is ignored. It waits for nothing. Any thread, also in a job.
+EVL_API void evl_executor_unref(evl_executor *executor);
+
+// Keeps a pointer of yours with the executor; the one before is released first. data_free (may be NULL) runs
+// when it is replaced, with the last reference, or when this function fails.
+//
+// Any thread, one at a time. Errors: -EINVAL (NULL).
+EVL_API int evl_executor_set_data(evl_executor *executor, void *data, evl_free_fn data_free);
+
+// The pointer kept by evl_executor_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_executor_get_data(const evl_executor *executor);
+
+// Has the executor take no more jobs: Executor.shutdown. flags are of evl_shutdown_flag; without any, what waits
+// is still run, and this returns at once. May be called again, with other flags.
+//
+// Jobs that it waits for must not need the thread that waits. Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS
+// (unknown flags), -EDEADLK (a job of a pool waits for its own pool), EVL_EFORKED (the pool's threads are
+// another process's).
+EVL_API
+int evl_executor_shutdown(evl_executor *executor,
+                          uint32_t flags);
+
+// Runs a job that was given to an executor of yours, on this thread, and gives it up. Returns 1, or 0 when it
+// was cancelled, or its loop closed, and is not run any more.
+//
+// Exactly one of evl_job_run and evl_job_discard is called, once, for every job. Any thread. Errors: -EINVAL
+// (NULL).
+EVL_API int evl_job_run(evl_job *job);
+
+// Gives a job up that will not be run: its future is cancelled. NULL is ignored. Any thread.
+EVL_API void evl_job_discard(evl_job *job);
+
+// Has job(arg) called on a thread of executor: loop.run_in_executor. executor NULL: the loop's default one, a
+// pool that is made when it is first needed.
+//
+// What job returns is the future's result, which result_free (may be NULL) releases with the future. evl_raise
+// in the job fails the future (EVL_ECANCELLED: cancels it), evl_raise_exit fails it with EVL_EEXIT; the result
+// is released then. Context variables are not carried along. A job that has not started is withdrawn by
+// evl_future_cancel at once; one that runs cannot be: the future is done when it has returned. arg_free
+// (may be NULL) runs when the job has returned or is withdrawn, on the loop's thread, or on the job's when the
+// loop is closed by then, or when this function fails. out may be NULL.
+//
+// Closing the loop withdraws what has not started, and waits for nothing; a job that runs should not hold what
+// goes with the loop. While jobs are under way, a loop with nothing to do looks for results for up to 25
+// microseconds before it sleeps, as long as that pays. On the loop's thread. Errors: -EINVAL (NULL loop or job),
+// EVL_ESHUTDOWN (the executor, or the default one), what an executor's submit returns, -EAGAIN (no thread could
+// be started, and there is none), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED (the loop, or the executor's threads,
+// are another process's).
+EVL_API
+int evl_loop_run_in_executor(evl_loop *event_loop,
+                             evl_executor *executor,
+                             evl_job_fn job,
+                             void *arg,
+                             evl_free_fn arg_free,
+                             evl_free_fn result_free,
+                             evl_future **out);
+
+// Makes executor the loop's default one: loop.set_default_executor. The loop takes a reference of its own, and
+// shuts the executor down, without waiting, when it is closed.
+//
+// The one before is not shut down. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD,
+// EVL_EFORKED.
+EVL_API
+int evl_loop_set_default_executor(evl_loop *event_loop,
+                                  evl_executor *executor);
+
+// Shuts the default executor down: loop.shutdown_default_executor. From now on it takes no jobs (EVL_ESHUTDOWN);
+// what waits is still run. The future is done when all its threads have ended; it fails with -ETIMEDOUT when
+// that takes longer than timeout_ns, and they go on by themselves.
+//
+// A thread waits for them meanwhile. out may be NULL. On the loop's thread. Errors: -EINVAL (NULL loop; negative
+// timeout), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_shutdown_default_executor(evl_loop *event_loop,
+                                       int64_t timeout_ns,
+                                       evl_future **out);
 
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //

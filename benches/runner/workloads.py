@@ -30,6 +30,7 @@ def at_most(value, form=""):
 
 
 FASTER_THAN_PEERS = Limit(times=1.0, of="peers", strict=True)
+TWICE_AS_FAST_AS_PEERS = Limit(times=0.5, of="peers")
 AS_FAST_AS_PEERS = Limit(times=1.0, of="peers")
 
 WORKLOADS = (
@@ -48,6 +49,8 @@ WORKLOADS = (
     Workload("post_1", "post", (at_most(25), FASTER_THAN_PEERS), "a message from another thread"),
     Workload("post_4", "post", (at_most(25), FASTER_THAN_PEERS), "a message from one of four threads"),
     Workload("wake_samecore", "wake", (Limit(times=1.1, of="raw"),), "wake a loop on the same core"),
+    Workload("executor_1", "executor", (TWICE_AS_FAST_AS_PEERS,), "a job on another thread, one at a time"),
+    Workload("executor_10000", "executor", (TWICE_AS_FAST_AS_PEERS,), "a job on another thread, 10,000 outstanding"),
     Workload("pipes_1000", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 1000 pipes"),
     Workload("pipes_9900", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 9900 pipes"),
     Workload("fd_rearm", "fd_rearm", (at_most(25),), "remove and add a reader"),

@@ -12,7 +12,7 @@ use super::callback;
 use super::event_loop::{Owned, pointer_of};
 use super::handle::STARTED;
 use super::inbox::Inbox;
-use super::{clock, lifetime, watch};
+use super::{clock, lifetime, patience, watch};
 use crate::error::{Error, Result};
 
 /// No limit of time.
@@ -189,6 +189,11 @@ impl Owned<'_> {
     /// wake-up whose reason is gone.
     fn sleep(&self, limit: i64) -> Result<()> {
         let inbox = &self.event_loop().inbox;
+        if self.with(|state| state.operations.jobs > 0) && self.look_for_results(limit) {
+            // Descriptors must not wait for ever while results come one after the other.
+            let unpolled = self.with(|state| state.unpolled);
+            return if self.poll_is_due(unpolled) { self.poll(0) } else { Ok(()) };
+        }
         let end = if limit == FOREVER { FOREVER } else { clock::monotonic().saturating_add(limit) };
         let mut left = limit;
         let result = loop {
@@ -210,6 +215,15 @@ impl Owned<'_> {
         };
         inbox.wake_up();
         result
+    }
+
+    /// Jobs are with executors: looks for their results for a short time, which is faster than to be woken. Descriptors, timers and
+    /// signals wait for no longer than that. Whether something was sent.
+    #[cold]
+    fn look_for_results(&self, limit: i64) -> bool {
+        let inbox = &self.event_loop().inbox;
+        let limit = limit.min(self.time_left()).min(patience::SHORT);
+        self.with(|state| state.operations.patience.look(limit, || !inbox.is_empty()))
     }
 
     /// Asks the poller, waiting at most `timeout`, and makes the watchers of what is ready ready.

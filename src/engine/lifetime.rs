@@ -114,8 +114,9 @@ impl EventLoop {
             state.poller = None;
             (state.before_wait, state.after_wait, state.log) = (None, None, None);
             let ready = std::mem::replace(&mut state.ready, super::ready::Ready::new());
-            let operations = (state.operations.drain(), state.operations.task_factory.take());
-            (ready, operations, state.wait_arg.take(), state.log_arg.take(), state.exception.take())
+            let operations = (state.operations.drain(), state.operations.executor.take());
+            let hooks = (state.wait_arg.take(), state.operations.task_factory.take());
+            (ready, operations, hooks, state.log_arg.take(), state.exception.take())
         });
         let live = lp.with(|state| state.cells.live());
         for handle in &live {
@@ -131,10 +132,14 @@ impl EventLoop {
         let posted = self.inbox.close();
         super::park::notify_closed(self);
         // From here on the host's code may run: the loop answers EVL_ECLOSED.
-        let (operations, factory) = operations;
+        let (operations, executor) = operations;
         for operation in operations {
             // SAFETY: it was the loop's, and is given up once.
             unsafe { (operation.abandon)(operation.object) };
+        }
+        if let Some(executor) = executor {
+            // SAFETY: as above.
+            unsafe { (executor.close)(executor.object) };
         }
         for entry in ready.iter().chain(posted) {
             release_posted(&entry);
@@ -146,7 +151,7 @@ impl EventLoop {
                 Handle::release_ptr(handle);
             }
         }
-        drop((hooks, log, exception, factory));
+        drop((hooks, log, exception));
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod lifetime;
 pub(crate) mod metrics;
 pub(crate) mod operations;
 pub(crate) mod park;
+pub(crate) mod patience;
 pub(crate) mod ready;
 pub(crate) mod run;
 pub(crate) mod runnable;

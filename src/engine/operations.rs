@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::callback::FreeArg;
 use super::event_loop::Owned;
+use super::patience::Patience;
 use super::spare::Spare;
 
 /// Where a thing that is not under way stands.
@@ -35,6 +36,15 @@ unsafe impl Send for TaskFactory {}
 // SAFETY: as above.
 unsafe impl Sync for TaskFactory {}
 
+/// What runs jobs for which no executor is named: an object that the loop owns a reference of.
+#[derive(Clone, Copy)]
+pub(crate) struct DefaultExecutor {
+    /// The object.
+    pub(crate) object: *const (),
+    /// The loop is closed: shuts the executor down, without waiting, and gives the reference up. May call the host.
+    pub(crate) close: unsafe fn(*const ()),
+}
+
 /// All of them.
 pub(crate) struct Operations {
     list: Slab<Operation>,
@@ -46,6 +56,12 @@ pub(crate) struct Operations {
     pub(crate) task_factory: Option<Arc<TaskFactory>>,
     /// Memory for futures.
     pub(crate) spare: Spare,
+    pub(crate) executor: Option<DefaultExecutor>,
+    /// The default executor was shut down, and is not made again.
+    pub(crate) executor_is_shut: bool,
+    /// How many jobs are with executors, and whether it pays to look for their results before sleeping.
+    pub(crate) jobs: usize,
+    pub(crate) patience: Patience,
 }
 
 impl Operations {
@@ -56,6 +72,10 @@ impl Operations {
             tasks_made: 0,
             task_factory: None,
             spare: Spare::new(),
+            executor: None,
+            executor_is_shut: false,
+            jobs: 0,
+            patience: Patience::new(),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod embed;
 pub mod error;
 pub mod event_loop;
 pub mod exception;
+pub mod executor;
 pub mod future;
 pub mod handle;
 pub mod policy;

@@ -54,3 +54,7 @@ typedef struct evl_future evl_future;
 typedef struct evl_task evl_task;
 /* Tasks that belong together: asyncio.TaskGroup. Reference counted. */
 typedef struct evl_task_group evl_task_group;
+/* Runs jobs elsewhere: concurrent.futures.Executor. Reference counted. */
+typedef struct evl_executor evl_executor;
+/* A job in the hands of an executor of yours. */
+typedef struct evl_job evl_job;

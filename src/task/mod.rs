@@ -2,11 +2,14 @@
 
 pub(crate) mod combine;
 pub(crate) mod done;
+pub mod executor;
 pub mod future;
 pub(crate) mod gather;
 pub mod group;
+pub mod job;
 pub(crate) mod operation;
 pub(crate) mod outcome;
+pub(crate) mod pool;
 mod release;
 pub(crate) mod remote;
 pub mod runner;
