@@ -1496,7 +1496,7 @@ int evl_run_options_init(struct evl_run_options *options,
 
 // Runs a main task from beginning to end: asyncio.run. Makes a loop by the policy and sets it as this thread's,
 // runs the task that step makes, then cancels the tasks that are left and waits for them, runs the shutdown
-// hooks, ends the default executor, and closes the loop.
+// hooks, ends the default executor (waiting up to five minutes for its jobs), and closes the loop.
 //
 // Returns 0 when the main task has ended well, and otherwise its error's code, EVL_ECANCELLED, or -EINTR (see
 // EVL_RUN_SIGINT). The step finds its loop by evl_task_get_loop. options may be NULL. arg_free runs exactly once,

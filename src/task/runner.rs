@@ -2,11 +2,13 @@
 
 use std::ffi::{c_int, c_void};
 
+use super::executor;
 use super::future::{Future, FutureRef};
 use super::gather::gather;
 use super::task::{self, StepFn, Task};
 use crate::engine::callback::{Callback, FreeArg};
 use crate::engine::context::{Captured, Word};
+use crate::engine::debug;
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::exception::{self, Report};
 use crate::error::{Error, Result};
@@ -124,6 +126,9 @@ fn run_main(event_loop: &EventLoop, step: StepFn, arg: FreeArg, options: &RunOpt
     }
 }
 
+/// How long the end of a run waits for jobs of the default executor (`asyncio.constants.THREAD_JOIN_TIMEOUT`).
+const EXECUTOR_TIMEOUT: i64 = 300_000_000_000;
+
 /// Cancels the tasks that are left, runs the shutdown hooks, ends the default executor.
 fn shut_down(event_loop: &EventLoop) -> Result<()> {
     if event_loop.check_open().is_err() {
@@ -131,6 +136,16 @@ fn shut_down(event_loop: &EventLoop) -> Result<()> {
     }
     cancel_all_tasks(event_loop)?;
     event_loop.run_shutdown()?;
+    let executor = {
+        let lp = event_loop.enter()?;
+        executor::shut_default_down(&lp, EXECUTOR_TIMEOUT)?
+    };
+    run_until_done(event_loop, &executor)?;
+    if executor.has_failed() {
+        let lp = event_loop.enter()?;
+        lp.log(debug::WARNING, "the default executor's jobs did not end in time; they are left to themselves");
+        executor.mark_retrieved();
+    }
     Ok(())
 }
 
