@@ -35,6 +35,8 @@ mod header {
         "run",
         "sock",
         "executor",
+        "transport",
+        "pipe",
         "embed",
         "policy",
     ];

@@ -71,6 +71,8 @@ typedef struct evl_task_group evl_task_group;
 typedef struct evl_executor evl_executor;
 /* A job in the hands of an executor of yours. */
 typedef struct evl_job evl_job;
+/* A descriptor that is read from and written to for a protocol: asyncio.Transport. Reference counted. */
+typedef struct evl_transport evl_transport;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -275,6 +277,8 @@ typedef struct evl_exception {
     size_t traceback_length;
     // The future whose error nobody has asked for, or NULL. Borrowed.
     evl_future *future;
+    // The transport that failed, or whose protocol did, or NULL. Borrowed.
+    evl_transport *transport;
 } evl_exception;
 
 // Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
@@ -343,6 +347,48 @@ typedef struct evl_executor_vtable {
 // What an executor runs. Returns the future's result. It may call evl_raise, evl_raise_object; no loop runs on
 // this thread.
 typedef void *(*evl_job_fn)(void *arg);
+
+// Memory to be written.
+typedef struct evl_buffer {
+    // Its beginning; may be NULL when size is 0.
+    const void *data;
+    // How many bytes.
+    size_t size;
+} evl_buffer;
+
+// What a transport calls: asyncio.Protocol, or with get_buffer and buffer_updated asyncio.BufferedProtocol. An
+// entry may be NULL: then that is not told, and what is received is dropped.
+//
+// All are called on the loop's thread, in the context that was current when the transport was made, with the arg
+// that was given with the table. Any function of the transport may be called from inside of each. One that fails
+// (evl_raise) is told to the exception handler; but for pause_writing and resume_writing, the transport is then
+// aborted with that code.
+typedef struct evl_protocol {
+    // sizeof(evl_protocol) as the caller knows it.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // The first call, in the iteration after the transport was made: transport is borrowed.
+    void (*connection_made)(evl_transport *transport, void *arg);
+    // Takes what was read; data is valid during the call.
+    void (*data_received)(evl_transport *transport, const void *data, size_t size, void *arg);
+    // The peer sends no more. Answers 1 to keep a transport open that also writes; else it is closed.
+    int (*eof_received)(evl_transport *transport, void *arg);
+    // The last call, exactly once: code is 0 when the transport was closed or the peer went, else what failed. The
+    // descriptor is closed after it.
+    void (*connection_lost)(evl_transport *transport, int code, void *arg);
+    // More than the high limit waits to be written. Called before the function that wrote returns (while the loop
+    // does not run: by its next iteration).
+    void (*pause_writing)(evl_transport *transport, void *arg);
+    // No more than the low limit waits, after pause_writing.
+    void (*resume_writing)(evl_transport *transport, void *arg);
+    // Writes memory to read into to *buffer and *size, which must not be 0; size_hint is what would be good. It is
+    // used until buffer_updated is called, or nothing was there to be read.
+    void (*get_buffer)(evl_transport *transport, size_t size_hint, void **buffer, size_t *size, void *arg);
+    // So many bytes were read into the memory of get_buffer. Both or none of the two are given; with them,
+    // data_received is not called.
+    void (*buffer_updated)(evl_transport *transport, size_t size, void *arg);
+} evl_protocol;
 
 // Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
 // was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
@@ -1724,6 +1770,171 @@ EVL_API
 int evl_loop_shutdown_default_executor(evl_loop *event_loop,
                                        int64_t timeout_ns,
                                        evl_future **out);
+
+// Takes another reference and returns transport. NULL gives NULL. Any thread.
+EVL_API evl_transport *evl_transport_ref(evl_transport *transport);
+
+// Gives a reference back; NULL is ignored. An open transport goes on without you: the loop keeps it until
+// connection_lost was called. Any thread.
+EVL_API void evl_transport_unref(evl_transport *transport);
+
+// The loop the transport belongs to. Borrowed. NULL for NULL. Any thread.
+EVL_API evl_loop *evl_transport_get_loop(const evl_transport *transport);
+
+// Closes the transport: transport.close. Nothing is read any more; what is queued is written, and then
+// connection_lost(0) follows by the ready queue, and the descriptor is closed. Closing twice is closing once.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_transport_close(evl_transport *transport);
+
+// Closes the transport without writing what is queued: transport.abort. connection_lost(0) follows by the ready
+// queue. Thread and errors as evl_transport_close.
+EVL_API
+int evl_transport_abort(evl_transport *transport);
+
+// Whether the transport is closing or closed: 1 or 0. transport.is_closing. NULL gives 0. Any thread.
+EVL_API int evl_transport_is_closing(const evl_transport *transport);
+
+// Calls data_received no more, until evl_transport_resume_reading: transport.pause_reading. Pausing twice, or a
+// transport that is closing, does nothing.
+//
+// On the loop's thread. Errors: -EOPNOTSUPP (the transport only writes), -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_transport_pause_reading(evl_transport *transport);
+
+// Undoes evl_transport_pause_reading: transport.resume_reading. Thread and errors as there.
+EVL_API int evl_transport_resume_reading(evl_transport *transport);
+
+// Whether the transport reads: 1, or 0 when it is paused, closing, or only writes. transport.is_reading. NULL
+// gives 0. Any thread.
+EVL_API int evl_transport_is_reading(const evl_transport *transport);
+
+// Writes size bytes: transport.write. What can be written is written now; the rest is copied, and written when
+// that is possible. size 0 does nothing.
+//
+// A write that fails closes the transport: connection_lost tells why. On the loop's thread. Errors: -EPIPE (the
+// transport is closing: nothing is written), -EOPNOTSUPP (it only reads), -EINVAL (NULL), -ENOMEM (the
+// transport is aborted), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_transport_write(evl_transport *transport,
+                        const void *data,
+                        size_t size);
+
+// Writes the bytes of count buffers, in their order: transport.writelines, but gathered by the system. Rules,
+// thread and errors as evl_transport_write; buffers may be NULL when count is 0.
+EVL_API
+int evl_transport_writelines(evl_transport *transport,
+                             const struct evl_buffer *buffers,
+                             size_t count);
+
+// evl_transport_write without a copy: the bytes must stay as they are until arg_free(arg) is called, which happens
+// exactly once, when they are written or dropped: before this function returns, when all was written at once or
+// it fails; by the loop later; or when the transport or the loop is closed.
+//
+// Thread and errors as evl_transport_write.
+EVL_API
+int evl_transport_write_owned(evl_transport *transport,
+                              const void *data,
+                              size_t size,
+                              void *arg,
+                              evl_free_fn arg_free);
+
+// Writes no more: transport.write_eof. What is queued is written first. A pipe is closed by it, as by
+// evl_transport_close.
+//
+// On the loop's thread. Errors: -EOPNOTSUPP (evl_transport_can_write_eof says 0), -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_transport_write_eof(evl_transport *transport);
+
+// Whether evl_transport_write_eof can be used: 1 or 0. transport.can_write_eof. NULL gives 0. Any thread.
+EVL_API int evl_transport_can_write_eof(const evl_transport *transport);
+
+// Sets when the protocol is told to pause and to resume writing: transport.set_write_buffer_limits. Negative is
+// the default: of high four times low, or 64 KiB when both are; of low a quarter of high.
+//
+// On the loop's thread. Errors: -EINVAL (NULL; low above high), -EOPNOTSUPP (the transport only reads),
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_transport_set_write_buffer_limits(evl_transport *transport,
+                                          int64_t high,
+                                          int64_t low);
+
+// Reads the limits (either output may be NULL): transport.get_write_buffer_limits. Thread and errors as
+// evl_transport_set_write_buffer_limits.
+EVL_API int evl_transport_get_write_buffer_limits(evl_transport *transport, size_t *high, size_t *low);
+
+// Writes how many bytes wait to be written to *size: transport.get_write_buffer_size.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_transport_get_write_buffer_size(evl_transport *transport, size_t *size);
+
+// Has another protocol be called from now on: transport.set_protocol. The table is copied. connection_made is
+// not called again.
+//
+// The arg of the one before is released when none of its functions is on the stack; this arg after
+// connection_lost, or when this function fails. On the loop's thread. Errors: EVL_EINVALIDSTATE (connection_lost
+// was called), -EINVAL (NULL), EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_transport_set_protocol(evl_transport *transport,
+                               const struct evl_protocol *protocol,
+                               void *arg,
+                               evl_free_fn arg_free);
+
+// The descriptor, which stays the transport's; -EBADF when it is closed. transport.get_extra_info('pipe').
+//
+// Any thread. Errors: -EBADF, -EINVAL (NULL).
+EVL_API int evl_transport_get_fd(const evl_transport *transport);
+
+// Writes what the transport is, such as "<ReadPipeTransport fd=5 polling>". Buffer rules as evl_future_repr.
+//
+// On the loop's thread. Errors: -EINVAL (NULL transport; buffer NULL and size not 0), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_transport_repr(evl_transport *transport, char *buffer, size_t size);
+
+// Keeps a pointer of yours with the transport; the one before is released first. data_free (may be NULL) runs when
+// it is replaced, with the transport's last reference, or when this function fails.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_transport_set_data(evl_transport *transport,
+                           void *data,
+                           evl_free_fn data_free);
+
+// The pointer kept by evl_transport_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_transport_get_data(const evl_transport *transport);
+
+// Reads from fd for a protocol: loop.connect_read_pipe. fd is a FIFO's or pipe's reading end, a socket, or a
+// character device such as a terminal; it is made non-blocking, and from success on it is the transport's, which
+// closes it.
+//
+// connection_made is called in the next iteration, then data_received; at the end eof_received (whose answer
+// does not matter) and connection_lost(0). *out is your reference (out may be NULL: the loop keeps an open
+// transport). protocol is copied; arg_free runs after connection_lost, on close of the loop, or when this
+// function fails. On the loop's thread. Errors: -EINVAL (NULL loop or protocol; fd is none of these), -EBADF
+// (fd is not open), EVL_EBUSY (fd is watched already), EVL_EOPTIONS (the table), -ENOMEM, EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_connect_read_pipe(evl_loop *event_loop,
+                               int fd,
+                               const struct evl_protocol *protocol,
+                               void *arg,
+                               evl_free_fn arg_free,
+                               evl_transport **out);
+
+// Writes to fd for a protocol: loop.connect_write_pipe. Of the protocol, connection_made, pause_writing,
+// resume_writing and connection_lost are called.
+//
+// When whoever reads has gone, connection_lost follows, with -EPIPE when something was left to be written.
+// Writing never raises SIGPIPE. Everything else as evl_loop_connect_read_pipe.
+EVL_API
+int evl_loop_connect_write_pipe(evl_loop *event_loop,
+                                int fd,
+                                const struct evl_protocol *protocol,
+                                void *arg,
+                                evl_free_fn arg_free,
+                                evl_transport **out);
 
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //

@@ -19,6 +19,9 @@ impl Error {
     pub(crate) const NO_ENTRY: Error = Error(-libc::ENOENT);
     pub(crate) const INTERRUPTED: Error = Error(-libc::EINTR);
     pub(crate) const TIMED_OUT: Error = Error(-libc::ETIMEDOUT);
+    pub(crate) const BROKEN_PIPE: Error = Error(-libc::EPIPE);
+    pub(crate) const NOT_SUPPORTED: Error = Error(-libc::EOPNOTSUPP);
+    pub(crate) const NO_PROCESS: Error = Error(-libc::ESRCH);
     pub(crate) const CLOSED: Error = Error(-20001);
     pub(crate) const WRONG_THREAD: Error = Error(-20002);
     pub(crate) const RUNNING: Error = Error(-20003);

@@ -19,7 +19,7 @@ pub mod engine;
 mod error;
 pub mod ffi;
 mod lock;
-mod net;
+pub mod net;
 mod policy;
 mod poller;
 mod running;

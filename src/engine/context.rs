@@ -311,6 +311,15 @@ impl Drop for Frame<'_> {
     }
 }
 
+/// What the thread's slot is while a callback whose context is kept at `at` runs.
+///
+/// # Safety
+/// `at` is where a callback's context is kept.
+pub(crate) unsafe fn slot_of(at: *mut Word) -> *mut Word {
+    // SAFETY: by this function's contract; the word owns the box.
+    unsafe { (*at).as_hosted().map_or(at, |hosted| &raw mut (*hosted).word) }
+}
+
 /// Ends a callback's stay in the context kept at `at`: leaves what the callback entered, and frees the object for others to enter.
 ///
 /// # Safety

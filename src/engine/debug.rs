@@ -9,6 +9,8 @@ use super::handle::Handle;
 use crate::error::Result;
 
 /// Levels of the log callback.
+pub(crate) const DEBUG: c_int = 0;
+/// As above.
 pub(crate) const WARNING: c_int = 1;
 /// As above.
 pub(crate) const ERROR: c_int = 2;

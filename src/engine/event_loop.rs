@@ -151,6 +151,8 @@ pub(crate) struct State {
     pub(super) log_arg: Option<Arc<FreeArg>>,
     pub(super) shutdown_hooks: Vec<*const Handle>,
     pub(super) data: FreeArg,
+    /// What transports read into; made when first needed, and not there while it is in use.
+    pub(super) read_buffer: Option<Box<[u8]>>,
 }
 
 impl State {
@@ -200,6 +202,7 @@ impl EventLoop {
             log_arg: None,
             shutdown_hooks: Vec::new(),
             data: FreeArg::none(),
+            read_buffer: None,
             poller: None,
         };
         let made = Box::into_raw(Box::new(EventLoop {
@@ -466,6 +469,21 @@ impl<'a> Owned<'a> {
         // SAFETY: the host gave both together; the text is valid during the call.
         guarded(|| unsafe { log(level, text.as_ptr(), pointer_of(arg.as_ref())) });
         thread.in_callback.set(inside);
+    }
+
+    /// The buffer that all transports of the loop read into; to be put back.
+    pub(crate) fn take_read_buffer(&self) -> Box<[u8]> {
+        const SIZE: usize = 64 * 1024;
+        self.with(|state| state.read_buffer.take()).unwrap_or_else(|| vec![0; SIZE].into_boxed_slice())
+    }
+
+    pub(crate) fn put_read_buffer(&self, buffer: Box<[u8]>) {
+        self.with(|state| state.read_buffer = Some(buffer));
+    }
+
+    /// Whether callbacks of this loop are being called now.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.with(|state| state.is_on_the_stack())
     }
 
     /// The descriptor a host may wait on.

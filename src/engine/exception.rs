@@ -35,6 +35,8 @@ pub struct Report {
     pub handle: *const Handle,
     /// The future whose error it is, or NULL.
     pub future: *const (),
+    /// Whose protocol failed, or what was lost, or NULL.
+    pub transport: *const (),
     /// Where it was scheduled (debug mode).
     pub traceback: Vec<usize>,
 }
@@ -146,7 +148,15 @@ pub(crate) fn attend(lp: &Owned, handle: *const Handle) -> Result<()> {
     let message = raised.message.or_else(|| Some(c"Exception in callback".to_owned()));
     call_handler(
         lp,
-        &Report { code: raised.code, message, object: raised.object.pointer(), handle, future: ptr::null(), traceback },
+        &Report {
+            code: raised.code,
+            message,
+            object: raised.object.pointer(),
+            handle,
+            future: ptr::null(),
+            transport: ptr::null(),
+            traceback,
+        },
     )
 }
 
@@ -188,7 +198,15 @@ pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
         let (object, handle, traceback) = (failure.object.pointer(), report.handle, report.traceback.clone());
         default_handler(
             lp,
-            &Report { code, message: CString::new(message).ok(), object, handle, future: report.future, traceback },
+            &Report {
+                code,
+                message: CString::new(message).ok(),
+                object,
+                handle,
+                future: report.future,
+                transport: report.transport,
+                traceback,
+            },
         );
     }
     Ok(())
@@ -209,6 +227,15 @@ pub(crate) fn default_handler(lp: &Owned, report: &Report) {
     lp.log(debug::ERROR, &text);
 }
 
+/// [`call_handler`] from inside of a callback of ours: an exit that the handler asks for ends the run when that callback returns.
+pub(crate) fn tell(lp: &Owned, report: &Report) {
+    if call_handler(lp, report) == Err(Error::EXIT) {
+        let thread = thread::current();
+        thread.exit_code.set(lp.event_loop().exit_code());
+        thread.attention.set(thread.attention.get() | thread::EXIT);
+    }
+}
+
 impl Report {
     /// A failure that evl itself found.
     pub(crate) fn new(error: Error, message: &str, handle: *const Handle) -> Report {
@@ -220,6 +247,7 @@ impl Report {
             object: std::ptr::null_mut(),
             handle,
             future: ptr::null(),
+            transport: ptr::null(),
             traceback,
         }
     }

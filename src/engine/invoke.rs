@@ -102,6 +102,38 @@ impl Owned<'_> {
         Ok((answer, unsafe { (*thread.raised.get()).take() }))
     }
 
+    /// [`Owned::call_host`] where a callback of the host may be on the stack, which goes on after this one: what that one has raised
+    /// is kept for it, and a context that is current already is not entered again.
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn call_host_within<R>(
+        &self,
+        at: *mut Word,
+        host: impl FnOnce() -> R,
+    ) -> Result<(R, Option<Box<exception::Raised>>)> {
+        let thread = thread::current();
+        let aside = Aside::begin();
+        // SAFETY: by this function's contract.
+        let result = if thread.slot.get() == unsafe { context::slot_of(at) } {
+            let answer = guarded(host);
+            let attention = thread.attention.get();
+            thread.attention.set(attention & !thread::RAISED);
+            // SAFETY: only this thread touches it, and no reference to it is held.
+            Ok((answer, unsafe { (*thread.raised.get()).take() }))
+        } else {
+            // SAFETY: by this function's contract.
+            unsafe { self.call_host(at, host) }
+        };
+        let exit = (thread.attention.get() & thread::EXIT != 0).then(|| thread.exit_code.get());
+        aside.end();
+        if let Some(code) = exit {
+            thread.exit_code.set(code);
+            thread.attention.set(thread.attention.get() | thread::EXIT);
+        }
+        result
+    }
+
     /// What follows from how a callback without a handle and without a context of its own went.
     fn finish_entry(&self, thread: &Thread, entry: &Entry, word: *mut Word) -> Result<()> {
         let attention = thread.attention.get();

@@ -212,6 +212,16 @@ impl Owned<'_> {
         self.add_watcher(fd, direction, callback, Captured::new(Word::NONE), INTERNAL, false).map(|_| ())
     }
 
+    /// [`Owned::watch_internal`], paused: the kernel is told when it is resumed. EVL_EBUSY when anybody watches the descriptor in
+    /// that direction already.
+    pub(crate) fn reserve_internal(&self, fd: i32, direction: Direction, callback: Callback) -> Result<()> {
+        if self.is_watched(fd, direction) {
+            return Err(Error::BUSY.detail(|| format!("descriptor {fd} is being waited for already")));
+        }
+        let flags = INTERNAL | PAUSED;
+        self.add_watcher(fd, direction, callback, Captured::new(Word::NONE), flags, false).map(|_| ())
+    }
+
     /// Ends what [`Owned::watch_internal`] began; the callback's arg is released, after the callback if it is running.
     pub(crate) fn unwatch_internal(&self, fd: i32, direction: Direction) {
         let Ok(handle) = self.watcher(fd, direction) else { return };

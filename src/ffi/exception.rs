@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use super::event_loop::evl_loop;
 use super::future::evl_future;
 use super::handle::{evl_free_fn, evl_handle};
+use super::transport::evl_transport;
 use super::{options, own};
 use crate::engine::callback::{FreeArg, guarded};
 use crate::engine::event_loop::EventLoop;
@@ -32,6 +33,8 @@ pub struct evl_exception {
     pub traceback_length: usize,
     /// The future whose error nobody has asked for, or NULL. Borrowed.
     pub future: *mut evl_future,
+    /// The transport that failed, or whose protocol did, or NULL. Borrowed.
+    pub transport: *mut evl_transport,
 }
 
 /// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
@@ -55,6 +58,7 @@ unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Re
         traceback: if traceback.is_empty() { std::ptr::null() } else { traceback.as_ptr() },
         traceback_length: traceback.len(),
         future: report.future.cast_mut().cast(),
+        transport: report.transport.cast_mut().cast(),
     };
     // SAFETY: by this function's contract; the struct is valid during the call.
     unsafe {
@@ -85,6 +89,7 @@ unsafe fn report(exception: *const evl_exception) -> Result<Report> {
             object: given.object,
             handle: given.handle,
             future: given.future.cast_const().cast(),
+            transport: given.transport.cast_const().cast(),
             traceback,
         })
     }

@@ -58,3 +58,5 @@ typedef struct evl_task_group evl_task_group;
 typedef struct evl_executor evl_executor;
 /* A job in the hands of an executor of yours. */
 typedef struct evl_job evl_job;
+/* A descriptor that is read from and written to for a protocol: asyncio.Transport. Reference counted. */
+typedef struct evl_transport evl_transport;

@@ -110,6 +110,7 @@ impl Future {
             object: self.error_object(),
             handle: ptr::null(),
             future: ptr::from_ref(self).cast(),
+            transport: ptr::null(),
             traceback: self.extra(|extra| extra.traceback.to_vec()).unwrap_or_default(),
         };
         // A handler that asks to exit does so at the callback that is running, if there is one.

@@ -1,0 +1,198 @@
+//! The reading side of a transport.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use super::transport::{CLOSING, DEVICE, READING_PAUSED, READS, STARTED, TURN_DUE, Transport, enter};
+use crate::engine::event_loop::Owned;
+use crate::engine::thread;
+use crate::engine::watch::Direction;
+use crate::error::{Error, Result};
+
+/// How often a read that fills its buffer is followed by another one before others have their turn.
+const TURNS: u32 = 4;
+
+impl Transport {
+    /// `transport.is_reading`.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.has(READS) && !self.has(READING_PAUSED | CLOSING)
+    }
+
+    fn check_reads(&self) -> Result<()> {
+        if self.has(READS) {
+            return Ok(());
+        }
+        Err(Error::NOT_SUPPORTED.detail(|| "the transport only writes".into()))
+    }
+
+    /// `transport.pause_reading`.
+    pub(crate) fn pause_reading(&self, lp: &Owned) -> Result<()> {
+        self.check_reads()?;
+        if self.is_reading() {
+            self.set(READING_PAUSED);
+            if self.has(STARTED) {
+                lp.pause_internal(self.fd(), Direction::Read, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// `transport.resume_reading`.
+    pub(crate) fn resume_reading(&self, lp: &Owned) -> Result<()> {
+        self.check_reads()?;
+        if self.has(READING_PAUSED) {
+            self.clear(READING_PAUSED);
+            if self.has(STARTED) {
+                self.begin_reading(lp);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has what is readable be read, unless the protocol does not want it.
+    pub(super) fn begin_reading(&self, lp: &Owned) {
+        if !self.is_reading() {
+            return;
+        }
+        lp.pause_internal(self.fd(), Direction::Read, false);
+        self.schedule_turn(lp);
+    }
+
+    /// What is always ready is read by turns with everything else.
+    fn schedule_turn(&self, lp: &Owned) {
+        if self.is_always_ready(lp) && !self.has(TURN_DUE) {
+            self.set(TURN_DUE);
+            let _ = self.schedule(lp, turn);
+        }
+    }
+
+    pub(super) fn stop_reading(&self, lp: &Owned) {
+        lp.unwatch_internal(self.fd(), Direction::Read);
+    }
+
+    /// A device that the kernel was asked to watch, and refused: it never lets anybody wait.
+    fn is_always_ready(&self, lp: &Owned) -> bool {
+        self.has(DEVICE) && !lp.is_watched(self.fd(), Direction::Read)
+    }
+
+    /// Keeps the reading side's place among the loop's watchers.
+    pub(super) fn reserve_reading(&self, lp: &Owned) -> Result<()> {
+        lp.reserve_internal(self.fd(), Direction::Read, self.callback(read_ready))
+    }
+
+    /// Reads what there is, but not for ever.
+    fn read(&self, lp: &Owned) {
+        for _ in 0..TURNS {
+            if !self.is_reading() || !self.has(STARTED) || !self.read_once(lp) {
+                return;
+            }
+        }
+    }
+
+    /// Whether there may be more.
+    fn read_once(&self, lp: &Owned) -> bool {
+        let callbacks = self.callbacks();
+        if let (Some(get), Some(updated)) = (callbacks.get_buffer, callbacks.buffer_updated) {
+            let (mut buffer, mut size): (*mut c_void, usize) = (ptr::null_mut(), 0);
+            let got = self.call(lp, "get_buffer", true, &mut |this, arg| {
+                // SAFETY: the host gave the function with its arg; the outputs are writable.
+                unsafe { get(this, 64 * 1024, &raw mut buffer, &raw mut size, arg) };
+                0
+            });
+            if got.is_none() || !self.is_reading() {
+                return false;
+            }
+            if buffer.is_null() || size == 0 {
+                self.tell(lp, Error::INVALID.code(), "get_buffer() returned an empty buffer", None);
+                self.force_close(lp, Error::INVALID.code());
+                return false;
+            }
+            // SAFETY: the host has given so many bytes to be written to.
+            let Some(count) = self.received(lp, unsafe { libc::read(self.fd(), buffer, size) }) else { return false };
+            let told = self.call(lp, "buffer_updated", true, &mut |this, arg| {
+                // SAFETY: the host gave the function with its arg.
+                unsafe { updated(this, count, arg) };
+                0
+            });
+            return told.is_some() && count == size && thread::current().attention.get() == 0;
+        }
+        let received = callbacks.data_received;
+        let mut buffer = lp.take_read_buffer();
+        // SAFETY: the buffer has so many bytes.
+        let result = unsafe { libc::read(self.fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        let mut more = false;
+        if let Some(count) = self.received(lp, result) {
+            more = count == buffer.len();
+            if let Some(received) = received {
+                let told = self.call(lp, "data_received", true, &mut |this, arg| {
+                    // SAFETY: the host gave the function with its arg; the bytes are there during the call.
+                    unsafe { received(this, buffer.as_ptr().cast(), count, arg) };
+                    0
+                });
+                if told.is_none() {
+                    // After a fork the loop is not to be touched.
+                    return false;
+                }
+            }
+        }
+        lp.put_read_buffer(buffer);
+        // An exit that was asked for comes first.
+        more && thread::current().attention.get() == 0
+    }
+
+    /// What a read has answered: how many bytes, or None when it was something else, which was dealt with.
+    fn received(&self, lp: &Owned, result: isize) -> Option<usize> {
+        match result {
+            1.. => Some(result as usize),
+            0 => {
+                self.ended(lp);
+                None
+            }
+            _ => {
+                let error = Error::last_os();
+                if !matches!(-error.code(), libc::EAGAIN | libc::EINTR) {
+                    self.fail(lp, error, "Fatal read error on pipe transport");
+                }
+                None
+            }
+        }
+    }
+
+    /// The peer sends no more.
+    fn ended(&self, lp: &Owned) {
+        self.set(CLOSING);
+        self.stop_reading(lp);
+        if let Some(eof) = self.callbacks().eof_received {
+            // SAFETY: the host gave the function with its arg.
+            let mut host = |this, arg| -> c_int { unsafe { eof(this, arg) } };
+            // What it answers matters to those that also write.
+            if self.call(lp, "eof_received", true, &mut host).is_none() {
+                return;
+            }
+        }
+        self.lose(lp, 0);
+    }
+}
+
+/// The descriptor is readable.
+unsafe extern "C-unwind" fn read_ready(arg: *mut c_void) {
+    // SAFETY: the watcher, or the entry, has a reference.
+    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
+    if !this.is_reading() || !this.has(STARTED) {
+        return;
+    }
+    this.read(&lp);
+    // After a fork the loop is not to be touched.
+    if this.has(DEVICE) && lp.event_loop().is_owned_here() && this.is_reading() {
+        this.schedule_turn(&lp);
+    }
+}
+
+/// It is the turn of a device that is always ready.
+unsafe extern "C-unwind" fn turn(arg: *mut c_void) {
+    // SAFETY: the entry has a reference.
+    unsafe {
+        (*arg.cast::<Transport>()).clear(TURN_DUE);
+        read_ready(arg);
+    }
+}

@@ -1,0 +1,356 @@
+//! The writing side of a transport: written at once what can be, the rest queued; and the flow control that goes with it.
+
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::transport::{CLOSING, DEVICE, LOSING, PAUSE_DUE, READS, SOCKET, Transport, WRITES, WRITING_PAUSED, enter};
+use super::write_queue::MOST;
+use crate::engine::callback::FreeArg;
+use crate::engine::event_loop::Owned;
+use crate::engine::watch::Direction;
+use crate::error::{Error, Result};
+
+/// Not yet known by libc's bindings: no SIGPIPE from this write. Since Linux 6.18.
+const RWF_NOSIGNAL: isize = 0x100;
+
+impl Transport {
+    fn check_writes(&self) -> Result<()> {
+        if !self.has(WRITES) {
+            return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
+        }
+        if self.is_closing() {
+            return Err(Error::BROKEN_PIPE.detail(|| "the transport is closing".into()));
+        }
+        Ok(())
+    }
+
+    /// `transport.get_write_buffer_size`.
+    pub(crate) fn queue_size(&self) -> usize {
+        // SAFETY: the owner's; no borrow is held over another.
+        unsafe { (*self.queue.get()).size() }
+    }
+
+    /// `transport.write`, `writelines`: what cannot be written now is copied.
+    pub(crate) fn write(&self, lp: &Owned, pieces: &[libc::iovec]) -> Result<()> {
+        self.check_writes()?;
+        let mut skip = 0;
+        if self.queue_size() == 0 {
+            for some in pieces.chunks(MOST) {
+                let all = some.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.iov_len));
+                let Some(written) = self.write_now(lp, some) else { return Ok(()) };
+                skip += written;
+                if written < all {
+                    break;
+                }
+            }
+        }
+        let before = self.queue_size();
+        for piece in pieces {
+            let skipped = skip.min(piece.iov_len);
+            skip -= skipped;
+            if skipped == piece.iov_len {
+                continue;
+            }
+            // SAFETY: the host has given so many bytes to be read from.
+            let rest = unsafe {
+                std::slice::from_raw_parts(piece.iov_base.cast::<u8>().add(skipped), piece.iov_len - skipped)
+            };
+            // SAFETY: the owner's; no borrow is held over another.
+            if !unsafe { (*self.queue.get()).copy(rest) } {
+                // A part may be on its way: what follows it must not be left out.
+                self.force_close(lp, Error::NO_MEMORY.code());
+                return Err(Error::NO_MEMORY);
+            }
+        }
+        self.queued(lp, before);
+        Ok(())
+    }
+
+    /// `transport.write` of memory that the host lends until it is written.
+    pub(crate) fn write_owned(&self, lp: &Owned, data: *const c_void, size: usize, arg: FreeArg) -> Result<()> {
+        self.check_writes()?;
+        let mut written = 0;
+        if self.queue_size() == 0 && size > 0 {
+            let all = libc::iovec { iov_base: data.cast_mut(), iov_len: size };
+            let Some(count) = self.write_now(lp, &[all]) else { return Ok(()) };
+            written = count;
+        }
+        if written == size {
+            return Ok(());
+        }
+        let before = self.queue_size();
+        // SAFETY: the owner's; no borrow is held over another. So many bytes were given, and not all of them are written.
+        let given = unsafe { (*self.queue.get()).give(data.cast::<u8>().add(written), size - written, arg) };
+        if let Err(arg) = given {
+            self.force_close(lp, Error::NO_MEMORY.code());
+            drop(arg);
+            return Err(Error::NO_MEMORY);
+        }
+        self.queued(lp, before);
+        Ok(())
+    }
+
+    /// Something may have been put into the queue.
+    fn queued(&self, lp: &Owned, before: usize) {
+        if self.queue_size() == before {
+            return;
+        }
+        if before == 0 {
+            lp.pause_internal(self.fd(), Direction::Write, false);
+        }
+        self.consider_pausing(lp);
+    }
+
+    /// Writes what can be written now: how much that is. None: it failed, and the transport is closing.
+    fn write_now(&self, lp: &Owned, pieces: &[libc::iovec]) -> Option<usize> {
+        let result = if self.has(SOCKET) {
+            send(self.fd(), pieces)
+        } else if self.has(DEVICE) {
+            // SAFETY: the pieces are readable.
+            check(unsafe { libc::writev(self.fd(), pieces.as_ptr(), pieces.len() as c_int) })
+        } else {
+            write_pipe(self.fd(), pieces)
+        };
+        match result {
+            Ok(count) => Some(count),
+            Err(error) if matches!(-error.code(), libc::EAGAIN | libc::EINTR) => Some(0),
+            Err(error) => {
+                self.fail(lp, error, "Fatal write error on pipe transport");
+                None
+            }
+        }
+    }
+
+    /// Writes the queue as far as it can be written.
+    fn flush(&self, lp: &Owned) {
+        let mut pieces = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MOST];
+        // SAFETY: the owner's; no borrow is held over another.
+        let count = unsafe { (*self.queue.get()).fill(&mut pieces) };
+        if count > 0 {
+            let Some(written) = self.write_now(lp, &pieces[..count]) else { return };
+            // SAFETY: as above. What is not needed any more is dropped when the borrow has ended.
+            let mut done = unsafe { (*self.queue.get()).advance(written) };
+            while done.is_some() {
+                drop(done);
+                // SAFETY: as above.
+                done = unsafe { (*self.queue.get()).advance(0) };
+            }
+        }
+        if self.queue_size() == 0 {
+            lp.pause_internal(self.fd(), Direction::Write, true);
+        }
+        if self.has(LOSING) {
+            return;
+        }
+        self.consider_resuming(lp);
+        // The protocol may have written more.
+        if self.is_closing() && self.queue_size() == 0 && lp.event_loop().is_owned_here() {
+            self.lose(lp, 0);
+        }
+    }
+
+    /// Tells the protocol to pause when there is too much.
+    fn consider_pausing(&self, lp: &Owned) {
+        if self.queue_size() <= self.high.get() || self.has(WRITING_PAUSED | PAUSE_DUE) {
+            return;
+        }
+        if lp.is_calling() {
+            self.tell_to_pause(lp);
+        } else {
+            // The host's callbacks are called while the loop runs.
+            self.set(PAUSE_DUE);
+            let _ = self.schedule(lp, pause_due);
+        }
+    }
+
+    fn tell_to_pause(&self, lp: &Owned) {
+        self.set(WRITING_PAUSED);
+        if let Some(pause) = self.callbacks().pause_writing {
+            let _ = self.call_within(lp, "pause_writing", &mut |this, arg| {
+                // SAFETY: the host gave the function with its arg.
+                unsafe { pause(this, arg) };
+                0
+            });
+        }
+    }
+
+    fn consider_resuming(&self, lp: &Owned) {
+        if self.queue_size() > self.low.get() {
+            return;
+        }
+        self.clear(PAUSE_DUE);
+        if !self.has(WRITING_PAUSED) {
+            return;
+        }
+        self.clear(WRITING_PAUSED);
+        if let Some(resume) = self.callbacks().resume_writing {
+            let _ = self.call(lp, "resume_writing", false, &mut |this, arg| {
+                // SAFETY: the host gave the function with its arg.
+                unsafe { resume(this, arg) };
+                0
+            });
+        }
+    }
+
+    /// `transport.set_write_buffer_limits`.
+    pub(crate) fn set_limits(&self, lp: &Owned, high: usize, low: usize) -> Result<()> {
+        if !self.has(WRITES) {
+            return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
+        }
+        if low > high {
+            return Err(Error::INVALID.detail(|| format!("high ({high}) must be >= low ({low})")));
+        }
+        self.high.set(high);
+        self.low.set(low);
+        if !self.has(LOSING) {
+            self.consider_pausing(lp);
+        }
+        Ok(())
+    }
+
+    /// `transport.get_write_buffer_limits`: high and low.
+    pub(crate) fn limits(&self) -> Result<(usize, usize)> {
+        if !self.has(WRITES) {
+            return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
+        }
+        Ok((self.high.get(), self.low.get()))
+    }
+
+    /// `transport.write_eof`: a pipe is closed by it, when its queue is written.
+    pub(crate) fn write_eof(&self, lp: &Owned) -> Result<()> {
+        if !self.has(WRITES) {
+            return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
+        }
+        self.close(lp);
+        Ok(())
+    }
+
+    /// `transport.can_write_eof`.
+    pub(crate) fn can_write_eof(&self) -> bool {
+        self.has(WRITES)
+    }
+
+    /// Has evl own all that is queued: the host's memory is not touched any more.
+    pub(crate) fn copy_queue(&self) -> Result<()> {
+        // SAFETY: the owner's; no borrow is held over another. The host's code runs when the borrow has ended.
+        let given = unsafe { (*self.queue.get()).copy_given() };
+        given.map(drop).ok_or(Error::NO_MEMORY)
+    }
+
+    /// Keeps the writing side's place among the loop's watchers.
+    pub(super) fn reserve_writing(&self, lp: &Owned) -> Result<()> {
+        lp.reserve_internal(self.fd(), Direction::Write, self.callback(write_ready))?;
+        if !self.has(READS | DEVICE) {
+            lp.reserve_internal(self.fd(), Direction::Read, self.callback(peer_ready))?;
+        }
+        Ok(())
+    }
+
+    /// Begins or ends looking whether whoever reads has gone.
+    pub(super) fn watch_peer(&self, lp: &Owned, watch: bool) {
+        if !self.has(READS | DEVICE | LOSING) {
+            lp.pause_internal(self.fd(), Direction::Read, !watch);
+        }
+    }
+}
+
+/// The descriptor is writable.
+unsafe extern "C-unwind" fn write_ready(arg: *mut c_void) {
+    // SAFETY: the watcher has a reference.
+    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
+    if !this.has(LOSING) && this.queue_size() > 0 {
+        this.flush(&lp);
+    }
+}
+
+/// Something has happened at the other end of a transport that only writes.
+unsafe extern "C-unwind" fn peer_ready(arg: *mut c_void) {
+    // SAFETY: the watcher has a reference.
+    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
+    if this.has(LOSING) {
+        return;
+    }
+    let mut look = libc::pollfd { fd: this.fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one descriptor to look at, without waiting.
+    let count = unsafe { libc::poll(&raw mut look, 1, 0) };
+    if count == 0 {
+        // The other end of a socket sends, or the pipe was opened for reading, too: that is not for us, and would be told for ever.
+        this.watch_peer(&lp, false);
+        return;
+    }
+    this.force_close(&lp, if this.queue_size() > 0 { Error::BROKEN_PIPE.code() } else { 0 });
+}
+
+/// A pause that was due when no callback could be called.
+unsafe extern "C-unwind" fn pause_due(arg: *mut c_void) {
+    // SAFETY: the entry has a reference.
+    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
+    if this.has(PAUSE_DUE) {
+        this.clear(PAUSE_DUE);
+        if this.queue_size() > this.high.get() && !this.has(CLOSING | WRITING_PAUSED) {
+            this.tell_to_pause(&lp);
+        }
+    }
+}
+
+fn check(result: isize) -> Result<usize> {
+    usize::try_from(result).map_err(|_| Error::last_os())
+}
+
+fn send(fd: c_int, pieces: &[libc::iovec]) -> Result<usize> {
+    // SAFETY: all zeros is a message without an address; the pieces are readable.
+    unsafe {
+        let mut message = MaybeUninit::<libc::msghdr>::zeroed().assume_init();
+        message.msg_iov = pieces.as_ptr().cast_mut();
+        message.msg_iovlen = pieces.len() as _;
+        check(libc::sendmsg(fd, &raw const message, libc::MSG_NOSIGNAL))
+    }
+}
+
+/// Writes to a pipe without a SIGPIPE.
+fn write_pipe(fd: c_int, pieces: &[libc::iovec]) -> Result<usize> {
+    static MUST_MASK: AtomicBool = AtomicBool::new(false);
+    if !MUST_MASK.load(Ordering::Relaxed) {
+        // SAFETY: the pieces are readable; the offset means "where it is".
+        let result = unsafe {
+            let (pieces, count) = (pieces.as_ptr(), pieces.len());
+            libc::syscall(libc::SYS_pwritev2, fd as isize, pieces, count, -1isize, -1isize, RWF_NOSIGNAL)
+        };
+        match check(result as isize) {
+            Err(error) if matches!(-error.code(), libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM) => {
+                MUST_MASK.store(true, Ordering::Relaxed);
+            }
+            result => return result,
+        }
+    }
+    write_masked(fd, pieces)
+}
+
+/// Blocks SIGPIPE in this thread meanwhile, and takes the one that comes.
+#[cold]
+fn write_masked(fd: c_int, pieces: &[libc::iovec]) -> Result<usize> {
+    let mut sigpipe = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: sets are initialised before use; the pieces are readable. One that is pending already is whoever's who blocks it.
+    unsafe {
+        libc::sigemptyset(sigpipe.as_mut_ptr());
+        libc::sigaddset(sigpipe.as_mut_ptr(), libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, sigpipe.as_ptr(), before.as_mut_ptr());
+        let was_blocked = libc::sigismember(before.as_ptr(), libc::SIGPIPE) == 1;
+        let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
+        let was_pending = was_blocked
+            && libc::sigpending(pending.as_mut_ptr()) == 0
+            && libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1;
+        let result = check(libc::writev(fd, pieces.as_ptr(), pieces.len() as c_int));
+        if result == Err(Error::BROKEN_PIPE) && !was_pending {
+            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            while libc::sigtimedwait(sigpipe.as_ptr(), ptr::null_mut(), &raw const at_once) < 0
+                && Error::last_os().code() == -libc::EINTR
+            {}
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        result
+    }
+}
