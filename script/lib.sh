@@ -46,6 +46,18 @@ ensure_packages() {
   ensure_rust
 }
 
+# offer_packages <Debian package>...: installs what is missing when it may, starting no service; it is fine when it may not.
+offer_packages() {
+  local package
+  for package in "$@"; do
+    if ! have "$package" && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+      say "installing $package"
+      apt-get update -qq || true
+      DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$package" >/dev/null || true
+    fi
+  done
+}
+
 ensure_rust() {
   command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
   command -v cargo >/dev/null || die "needs the Rust toolchain (cargo and rustc, 1.88 or newer): https://rustup.rs"
