@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use super::future::{Class, FutureRef, Outcome};
 use super::job::{Call, HOST_JOB, Job, JobRef};
 use super::operation::{Operation, OperationRef, Work};
-use super::pool::{self, Pool};
+use super::pool::{self, Core, Pool};
 use crate::engine::callback::{FreeArg, guarded};
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::inbox;
@@ -89,18 +89,7 @@ impl Executor {
     /// Has a job run. `arg` is released when the job has run, is withdrawn, or was refused.
     fn run(&self, lp: &Owned, class: &'static Class, call: Call, arg: FreeArg) -> Result<FutureRef> {
         match &self.kind {
-            Kind::Pool { pool, .. } => {
-                let (future, job) = Job::begin(lp, class, call, arg, Some(pool.core().clone()));
-                // SAFETY: the future keeps the job.
-                match unsafe { pool.core().submit(job) } {
-                    Ok(()) => Ok(future),
-                    Err((error, job)) => {
-                        std::mem::forget(job);
-                        Job::take_back(lp, &future);
-                        Err(error)
-                    }
-                }
-            }
+            Kind::Pool { pool, .. } => run_on_pool(lp, pool.core(), class, call, arg),
             Kind::Host { submit, arg: host, is_shut, .. } => {
                 if is_shut.load(Ordering::Acquire) {
                     return Err(Error::SHUT_DOWN.detail(|| "the executor was shut down".into()));
@@ -131,6 +120,27 @@ fn release_data(data: *mut FreeArg) {
     }
 }
 
+fn run_on_pool(lp: &Owned, core: &Arc<Core>, class: &'static Class, call: Call, arg: FreeArg) -> Result<FutureRef> {
+    let (future, job) = Job::begin(lp, class, call, arg, Some(core.clone()));
+    // SAFETY: the future keeps the job.
+    if let Err((error, job)) = unsafe { core.submit(job) } {
+        std::mem::forget(job);
+        Job::take_back(lp, &future);
+        return Err(error);
+    }
+    Ok(future)
+}
+
+/// The pool of the loop's executor, where nothing but to take a job is to be done with it: no code of the host runs meanwhile.
+fn own_pool<'a>(lp: &'a Owned) -> Option<&'a Arc<Core>> {
+    let (executor, is_shut) = lp.with(|state| (state.operations.executor, state.operations.executor_is_shut));
+    // SAFETY: the loop has a reference.
+    match unsafe { &(*executor?.object.cast::<Executor>()).kind } {
+        Kind::Pool { pool, .. } if !is_shut && !pool.core().is_forked() => Some(pool.core()),
+        _ => None,
+    }
+}
+
 /// `loop.run_in_executor`.
 pub(crate) fn run_in_executor(
     lp: &Owned,
@@ -142,7 +152,12 @@ pub(crate) fn run_in_executor(
     match executor {
         Some(executor) => executor.run(lp, class, call, arg),
         // The loop's own reference may go while the host takes the job.
-        None => default_executor(lp)?.run(lp, class, call, arg),
+        None => {
+            if let Some(core) = own_pool(lp) {
+                return run_on_pool(lp, core, class, call, arg);
+            }
+            default_executor(lp)?.run(lp, class, call, arg)
+        }
     }
 }
 

@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::future::{Class, Future, FutureRef, Outcome, release_future};
 use super::pool::Core;
-use crate::engine::callback::{CallFn, FreeArg, guarded};
+use crate::engine::callback::{self, CallFn, FreeArg, guarded};
 use crate::engine::context::{self, Word};
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::exception::Aside;
-use crate::engine::{inbox, thread};
+use crate::engine::inbox;
+use crate::engine::thread::{self, Thread};
 use crate::error::Error;
 
 /// A function of the host that an executor runs.
@@ -33,6 +34,8 @@ const STARTED: u8 = 1;
 const WITHDRAWN: u8 = 2;
 /// Its executor will not run it; the loop is being told.
 const DISCARDED: u8 = 3;
+/// It has returned, and what it returned is kept here.
+const RETURNED: u8 = 4;
 
 /// What is to be run.
 #[derive(Clone, Copy)]
@@ -40,24 +43,43 @@ pub(crate) enum Call {
     /// A function of the host, and what releases its result.
     Host(JobFn, Option<CallFn>),
     /// A function of ours, which holds nothing of the caller's: a cancel need not wait for it.
-    Own(unsafe fn(arg: *mut c_void) -> Outcome),
+    Own(OwnFn),
 }
 
 /// A job, in the hands of whoever is to run it.
+///
+/// What the thread that runs it touches lies together, because every cache line that two processors write costs more than the rest of it.
 #[repr(C)]
 pub struct Job {
     future: Future,
-    state: AtomicU8,
-    call: Call,
-    arg: Cell<Option<FreeArg>>,
-    outcome: Cell<Option<Outcome>>,
     /// The pool it waits in; None: with an executor of the host's.
     pool: Option<Arc<Core>>,
-    /// Its place in that pool's queue: touched under the pool's lock.
+    arg_free: Cell<Option<CallFn>>,
+    result_free: Option<CallFn>,
+    call: Function,
+    arg: *mut c_void,
+    /// The future's loop.
+    event_loop: *const EventLoop,
+    /// What it returned, in state RETURNED.
+    value: Cell<*mut c_void>,
+    /// How else it has ended.
+    outcome: Cell<Option<Box<Outcome>>>,
+    state: AtomicU8,
+    /// Its place in the pool's queue: touched under the pool's lock.
+    pub(super) is_queued: Cell<bool>,
     pub(super) next: Cell<*const Job>,
     pub(super) previous: Cell<*const Job>,
-    pub(super) is_queued: Cell<bool>,
 }
+
+/// What is called.
+#[derive(Clone, Copy)]
+enum Function {
+    Host(JobFn),
+    Own(OwnFn),
+}
+
+/// A function of ours.
+pub(crate) type OwnFn = unsafe fn(arg: *mut c_void) -> Outcome;
 
 /// A job of the host's.
 pub(crate) static HOST_JOB: Class = class("Job");
@@ -106,7 +128,7 @@ impl JobRef {
             self.send_back();
             return false;
         }
-        self.outcome.set(Some(self.call_now()));
+        self.call_now();
         self.send();
         true
     }
@@ -121,7 +143,7 @@ impl JobRef {
         let job = self.into_raw();
         let arg = FreeArg::new(job.cast(), Some(release_future));
         // SAFETY: the reference keeps the job, which keeps its loop's memory.
-        let event_loop: &EventLoop = unsafe { &*(*job).future.event_loop() };
+        let event_loop: &EventLoop = unsafe { &*(*job).event_loop };
         if let Err((_, arg)) = inbox::send(event_loop, deliver, arg) {
             // The loop is closed: nobody wants the result any more.
             // SAFETY: as above; what a job is made of is this thread's now.
@@ -134,7 +156,7 @@ impl JobRef {
     fn send_back(self) {
         let arg = FreeArg::new(self.0.cast_mut().cast(), Some(release_future));
         // SAFETY: the reference keeps the job, which keeps its loop's memory.
-        let event_loop: &EventLoop = unsafe { &*self.future.event_loop() };
+        let event_loop: &EventLoop = unsafe { &*self.event_loop };
         if event_loop.is_owned_here() {
             let _ = arg.into_raw();
         } else if inbox::send_release(event_loop, arg) {
@@ -167,13 +189,22 @@ impl Job {
         arg: FreeArg,
         pool: Option<Arc<Core>>,
     ) -> (FutureRef, JobRef) {
+        let (arg, arg_free) = arg.into_raw();
+        let (call, result_free) = match call {
+            Call::Host(function, result_free) => (Function::Host(function), result_free),
+            Call::Own(function) => (Function::Own(function), None),
+        };
         let job = Box::into_raw(Box::new(Job {
             future: Future::begin(lp, class),
-            state: AtomicU8::new(WAITING),
-            call,
-            arg: Cell::new(Some(arg)),
-            outcome: Cell::new(None),
             pool,
+            arg_free: Cell::new(arg_free),
+            result_free,
+            call,
+            arg,
+            event_loop: lp.pointer(),
+            value: Cell::new(ptr::null_mut()),
+            outcome: Cell::new(None),
+            state: AtomicU8::new(WAITING),
             next: Cell::new(ptr::null()),
             previous: Cell::new(ptr::null()),
             is_queued: Cell::new(false),
@@ -219,55 +250,99 @@ impl Job {
         }
     }
 
+    /// Releases its arg, which is released once. May call the host.
+    fn release_arg(&self) {
+        callback::release(self.arg, self.arg_free.take());
+    }
+
+    /// How it has ended, which is told once.
+    fn take_outcome(&self) -> Option<Outcome> {
+        if self.state.load(Ordering::Acquire) == RETURNED {
+            self.state.store(STARTED, Ordering::Relaxed);
+            return Some(Outcome::pointer(FreeArg::new(self.value.get(), self.result_free)));
+        }
+        self.outcome.take().map(|outcome| *outcome)
+    }
+
     /// Releases what it was made of. May call the host.
     fn give_up(&self) {
-        drop((self.arg.take(), self.outcome.take()));
+        self.release_arg();
+        drop(self.take_outcome());
     }
 
     /// Calls the function, on the thread that runs the job.
-    fn call_now(&self) -> Outcome {
-        // SAFETY: the cell is this thread's; nothing takes the arg while the job runs.
-        let arg = unsafe { (*self.arg.as_ptr()).as_ref() }.map_or(ptr::null_mut(), FreeArg::pointer);
+    fn call_now(&self) {
         match self.call {
-            // SAFETY: whoever began the job gave both together.
-            Call::Own(function) => unsafe { function(arg) },
-            // SAFETY: as above.
-            Call::Host(function, free) => unsafe { call_host(function, arg, free) },
+            Function::Own(function) => {
+                // SAFETY: whoever began the job gave both together.
+                let outcome = unsafe { function(self.arg) };
+                self.outcome.set(Some(Box::new(outcome)));
+            }
+            Function::Host(function) => {
+                // SAFETY: as above.
+                let (value, failure) = unsafe { call_host(function, self.arg) };
+                if failure.is_none() {
+                    self.value.set(value);
+                    self.state.store(RETURNED, Ordering::Release);
+                    return;
+                }
+                self.outcome.set(failure);
+                // NULL is what a job returns that has nothing to return.
+                if !value.is_null() {
+                    callback::release(value, self.result_free);
+                }
+            }
         }
     }
 }
 
-/// Calls a job of the host's in a context of its own. What it raises becomes the outcome.
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// Calls a job of the host's in a context of its own. Returns its result, and what it has raised.
 ///
 /// # Safety
-/// The host gave the three together.
-unsafe fn call_host(function: JobFn, arg: *mut c_void, free: Option<CallFn>) -> Outcome {
+/// The host gave both together.
+unsafe fn call_host(function: JobFn, arg: *mut c_void) -> (*mut c_void, Option<Box<Outcome>>) {
     let thread = thread::current();
     let aside = Aside::begin();
     let mut word = Word::NONE;
     let outside = thread.slot.replace(&raw mut word);
     // SAFETY: by this function's contract.
     let value = guarded(|| unsafe { function(arg) });
-    // SAFETY: the word is where the job's context is kept.
-    unsafe { context::leave(thread, &raw mut word) };
+    let failure = if thread.attention.get() == 0 {
+        None
+    } else {
+        // SAFETY: the word is where the job's context is kept.
+        unsafe { context::leave(thread, &raw mut word) };
+        what_was_raised(thread)
+    };
     thread.slot.set(outside);
+    aside.end();
+    word.release();
+    (value, failure)
+}
+
+/// Makes an outcome of what a job has raised.
+#[cold]
+fn what_was_raised(thread: &Thread) -> Option<Box<Outcome>> {
     let attention = thread.attention.get();
     thread.attention.set(attention & !thread::CONTEXT);
     // SAFETY: only this thread touches it, and no reference to it is held.
     let raised = unsafe { (*thread.raised.get()).take() };
-    let exit_code = thread.exit_code.get();
-    aside.end();
-    word.release();
-    let value = FreeArg::new(value, free);
     if attention & thread::EXIT != 0 {
-        let message = CString::new(format!("exit code {exit_code}")).ok();
-        return Outcome::failure(Error::EXIT.code(), message, FreeArg::none());
+        let message = CString::new(format!("exit code {}", thread.exit_code.get())).ok();
+        return Some(Box::new(Outcome::failure(Error::EXIT.code(), message, FreeArg::none())));
     }
-    match raised.map(|raised| *raised) {
-        None => Outcome::pointer(value),
-        Some(raised) if raised.code == Error::CANCELLED.code() => Outcome::cancelled(raised.message),
-        Some(raised) => Outcome::failure(raised.code, raised.message, raised.object),
-    }
+    let raised = *raised?;
+    Some(Box::new(if raised.code == Error::CANCELLED.code() {
+        Outcome::cancelled(raised.message)
+    } else {
+        Outcome::failure(raised.code, raised.message, raised.object)
+    }))
 }
 
 /// On the loop's thread: the job has ended, or will not be run.
@@ -276,7 +351,7 @@ unsafe extern "C-unwind" fn deliver(job: *mut c_void) {
     let job = unsafe { &*job.cast_const().cast::<Job>() };
     // SAFETY: a job keeps its loop's memory.
     let Ok(lp) = (unsafe { &*job.future.event_loop() }).enter() else { return };
-    let outcome = job.outcome.take();
+    let outcome = job.take_outcome();
     if !job.future.is_done() {
         lp.with(|state| state.operations.jobs -= 1);
         let _ = job.future.end(&lp, outcome.unwrap_or_else(|| Outcome::cancelled(None)));
@@ -290,7 +365,7 @@ fn cancel(lp: &Owned, future: &Future) -> bool {
     if withdrawn {
         job.unqueue();
     }
-    let ends_now = withdrawn || matches!(job.call, Call::Own(_));
+    let ends_now = withdrawn || matches!(job.call, Function::Own(_));
     if ends_now {
         lp.with(|state| state.operations.jobs -= 1);
     }
@@ -300,8 +375,8 @@ fn cancel(lp: &Owned, future: &Future) -> bool {
 /// The future is done. The arg of a job of ours that is still running goes with the job.
 fn finish(future: &Future) {
     let job = Job::of(future);
-    if job.state.load(Ordering::Acquire) != STARTED || matches!(job.call, Call::Host(..)) {
-        drop(job.arg.take());
+    if job.state.load(Ordering::Acquire) != STARTED || matches!(job.call, Function::Host(_)) {
+        job.release_arg();
     }
 }
 
