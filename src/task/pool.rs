@@ -89,9 +89,11 @@ struct Queue {
     sleeping: Vec<Arc<Sleeper>>,
     /// How many threads there are, or are being started.
     count: usize,
-    /// Those that were started, and that nobody has joined.
+    /// Those that have begun, and that nobody has joined.
     threads: Vec<libc::pthread_t>,
     is_shut: bool,
+    /// Nobody will join the threads.
+    is_abandoned: bool,
 }
 
 /// A thread that sleeps, or will.
@@ -137,6 +139,7 @@ impl Pool {
             count: 0,
             threads: Vec::new(),
             is_shut: false,
+            is_abandoned: false,
         };
         let core = Arc::new(Core {
             options,
@@ -164,7 +167,12 @@ impl Drop for Pool {
             return;
         }
         core.shut(false);
-        for thread in std::mem::take(&mut core.queue.0.lock().threads) {
+        let threads = {
+            let mut queue = core.queue.0.lock();
+            queue.is_abandoned = true;
+            std::mem::take(&mut queue.threads)
+        };
+        for thread in threads {
             // SAFETY: nobody has joined it, and nobody will.
             unsafe { libc::pthread_detach(thread) };
         }
@@ -269,17 +277,13 @@ impl Core {
             Next::Woken(sleeper) => sleeper.wake(),
             Next::Started => {
                 let given = Arc::into_raw(self.clone());
-                let started = start_thread(work, given.cast_mut().cast());
-                let mut queue = self.queue.0.lock();
-                match started {
-                    Ok(thread) => queue.threads.push(thread),
-                    Err(error) => {
-                        queue.count -= 1;
-                        self.watch.0.store(NOBODY, Ordering::SeqCst);
-                        // SAFETY: the thread that would have taken it over was not started.
-                        drop(unsafe { Arc::from_raw(given) });
-                        return Err(error);
-                    }
+                // It puts itself into the list of threads.
+                if let Err(error) = start_thread(work, given.cast_mut().cast()) {
+                    self.queue.0.lock().count -= 1;
+                    self.watch.0.store(NOBODY, Ordering::SeqCst);
+                    // SAFETY: the thread that would have taken it over was not started.
+                    drop(unsafe { Arc::from_raw(given) });
+                    return Err(error);
                 }
             }
         }
@@ -343,6 +347,19 @@ impl Core {
         queue.threads.clear();
         queue.count = 0;
         Ok(())
+    }
+
+    /// This thread is one of the pool's from here on.
+    fn enlist(&self) {
+        // SAFETY: a plain library call.
+        let here = unsafe { libc::pthread_self() };
+        let mut queue = self.queue.0.lock();
+        if queue.is_abandoned {
+            // SAFETY: nobody knows of it but itself.
+            unsafe { libc::pthread_detach(here) };
+        } else {
+            queue.threads.push(here);
+        }
     }
 
     /// The threads of a pool that was shut; one that is being started will soon be among them.
@@ -496,6 +513,7 @@ extern "C" fn work(core: *mut c_void) -> *mut c_void {
     let core = unsafe { Arc::from_raw(core.cast_const().cast::<Core>()) };
     name_thread(&core.options.name);
     let me = Arc::new(Sleeper { thread: std::thread::current(), is_woken: AtomicBool::new(false) });
+    core.enlist();
     // It was started to go on watch, and nobody else is meanwhile.
     core.watch.0.store(me.address(), Ordering::SeqCst);
     let mut patience = Patience::new();
