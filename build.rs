@@ -37,6 +37,7 @@ mod header {
         "executor",
         "transport",
         "pipe",
+        "resolver",
         "embed",
         "policy",
     ];

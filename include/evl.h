@@ -73,6 +73,8 @@ typedef struct evl_executor evl_executor;
 typedef struct evl_job evl_job;
 /* A descriptor that is read from and written to for a protocol: asyncio.Transport. Reference counted. */
 typedef struct evl_transport evl_transport;
+/* Addresses that were looked up: a future's result. */
+typedef struct evl_addresses evl_addresses;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -123,6 +125,28 @@ typedef enum evl_error {
     EVL_ESTOPPED = -20022,
     // It was shut down: an executor, a task group.
     EVL_ESHUTDOWN = -20023,
+    // getaddrinfo, getnameinfo: the host has no address of this family.
+    EVL_EAI_ADDRFAMILY = -20101,
+    // getaddrinfo, getnameinfo: the name server does not answer now: try again.
+    EVL_EAI_AGAIN = -20102,
+    // getaddrinfo, getnameinfo: the flags make no sense.
+    EVL_EAI_BADFLAGS = -20103,
+    // getaddrinfo, getnameinfo: the name server failed for good.
+    EVL_EAI_FAIL = -20104,
+    // getaddrinfo, getnameinfo: the address family is not supported.
+    EVL_EAI_FAMILY = -20105,
+    // getaddrinfo, getnameinfo: there was no memory.
+    EVL_EAI_MEMORY = -20106,
+    // getaddrinfo, getnameinfo: the host exists, but has no address.
+    EVL_EAI_NODATA = -20107,
+    // getaddrinfo, getnameinfo: the host or the service is not known.
+    EVL_EAI_NONAME = -20108,
+    // getaddrinfo, getnameinfo: a name is too long.
+    EVL_EAI_OVERFLOW = -20109,
+    // getaddrinfo, getnameinfo: the service is not available for this type of socket.
+    EVL_EAI_SERVICE = -20110,
+    // getaddrinfo, getnameinfo: the type of socket is not supported.
+    EVL_EAI_SOCKTYPE = -20111,
 } evl_error;
 
 // Flags of evl_loop_options.
@@ -389,6 +413,40 @@ typedef struct evl_protocol {
     // data_received is not called.
     void (*buffer_updated)(evl_transport *transport, size_t size, void *arg);
 } evl_protocol;
+
+// What is wanted of addresses, with the system's own numbers: struct addrinfo's first fields. Zeros: anything.
+typedef struct evl_address_hints {
+    // sizeof(evl_address_hints) as the caller knows it.
+    uint32_t size;
+    // AF_INET, AF_INET6.
+    int family;
+    // SOCK_STREAM, SOCK_DGRAM.
+    int type;
+    // IPPROTO_TCP, IPPROTO_UDP.
+    int protocol;
+    // AI_PASSIVE, AI_CANONNAME and their like, or'ed.
+    int flags;
+} evl_address_hints;
+
+// An address that was found. What it points to is the future's.
+typedef struct evl_address_info {
+    // sizeof(evl_address_info) as the caller knows it.
+    uint32_t size;
+    // AF_INET, AF_INET6.
+    int family;
+    // SOCK_STREAM, SOCK_DGRAM, SOCK_RAW.
+    int type;
+    // IPPROTO_TCP, IPPROTO_UDP, 0.
+    int protocol;
+    // A struct sockaddr of the family.
+    const void *address;
+    // How many bytes it has.
+    uint32_t address_size;
+    // Always zero.
+    uint32_t reserved;
+    // With AI_CANONNAME, of the first address: the host's official name. NULL otherwise.
+    const char *canonical_name;
+} evl_address_info;
 
 // Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
 // was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
@@ -1935,6 +1993,80 @@ int evl_loop_connect_write_pipe(evl_loop *event_loop,
                                 void *arg,
                                 evl_free_fn arg_free,
                                 evl_transport **out);
+
+// Looks up the addresses of a host and a service: loop.getaddrinfo. host is a name or a numeric address, service a
+// name or a port in digits; one of them may be NULL. hints NULL: anything.
+//
+// The future's result (evl_future_result) is an evl_addresses, valid as long as the future. A host in the usual
+// numbers with a service in digits, or none, is answered at once: the future is done on return. Anything else asks
+// the system on the default executor; a cancel or timeout ends the future at once, and a late answer is dropped.
+// The future's error is one of EVL_EAI_..., or a system error. out may be NULL. On the loop's thread. Errors:
+// -EINVAL (NULL loop), EVL_EOPTIONS (hints), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, and those of
+// evl_loop_run_in_executor.
+EVL_API
+int evl_loop_getaddrinfo(evl_loop *event_loop,
+                         const char *host,
+                         const char *service,
+                         const struct evl_address_hints *hints,
+                         evl_future **out);
+
+// How many addresses there are: at least 1. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_addresses_count(const evl_addresses *addresses);
+
+// Describes the address at index, the first of which is 0 and the best one to try. out is a struct whose size is
+// set; what it points to is the future's.
+//
+// Any thread. Errors: -EINVAL (NULL), -ENOENT (there are not so many), EVL_EOPTIONS (the struct's size).
+EVL_API
+int evl_addresses_get(const evl_addresses *addresses,
+                      size_t index,
+                      struct evl_address_info *out);
+
+// Looks up the names of an address: loop.getnameinfo. address is a struct sockaddr of address_size bytes, which is
+// copied; flags are the system's NI_....
+//
+// evl_future_result_names reads the result. With NI_NUMERICHOST and NI_NUMERICSERV it is answered at once;
+// otherwise, errors, cancelling and threads are as evl_loop_getaddrinfo's. Errors: -EINVAL also when address is
+// NULL.
+EVL_API
+int evl_loop_getnameinfo(evl_loop *event_loop,
+                         const void *address,
+                         uint32_t address_size,
+                         int flags,
+                         evl_future **out);
+
+// evl_future_result of evl_loop_getnameinfo: the host's name and the service's, or their numbers. The strings are
+// the future's. host and service may be NULL.
+//
+// Any thread. Errors as evl_future_result; -EINVAL also when the result is no names.
+EVL_API
+int evl_future_result_names(const evl_future *future,
+                            const char **host,
+                            const char **service);
+
+// Writes the struct sockaddr of a numeric address ("127.0.0.1", "::1", "fe80::1%eth0") and a port to buffer, and
+// returns its size.
+//
+// Any thread. Errors: -EINVAL (NULL; text is no numeric address; no port), -ENOSPC (buffer has less than that;
+// sizeof(struct sockaddr_in6) is always enough).
+EVL_API
+int evl_address_parse(const char *text,
+                      int port,
+                      void *buffer,
+                      uint32_t buffer_size);
+
+// Writes a struct sockaddr as text: the numbers of IPv4 and IPv6 (with a scope as a number), the path of a unix
+// socket ("@name" of an abstract one, nothing of an unnamed one). *port (port may be NULL) becomes the port, 0 of
+// a unix socket.
+//
+// Fills buffer with at most size bytes including the NUL and returns the whole length without it. buffer may be
+// NULL when size is 0. Any thread. Errors: -EINVAL (NULL), -EAFNOSUPPORT (another family, or too few bytes).
+EVL_API
+int evl_address_format(const void *address,
+                       uint32_t address_size,
+                       char *buffer,
+                       size_t size,
+                       int *port);
 
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //

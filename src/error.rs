@@ -45,6 +45,17 @@ impl Error {
     pub(crate) const INVALID_STATE: Error = Error(-20021);
     pub(crate) const STOPPED: Error = Error(-20022);
     pub(crate) const SHUT_DOWN: Error = Error(-20023);
+    pub(crate) const EAI_ADDRFAMILY: Error = Error(-20101);
+    pub(crate) const EAI_AGAIN: Error = Error(-20102);
+    pub(crate) const EAI_BADFLAGS: Error = Error(-20103);
+    pub(crate) const EAI_FAIL: Error = Error(-20104);
+    pub(crate) const EAI_FAMILY: Error = Error(-20105);
+    pub(crate) const EAI_MEMORY: Error = Error(-20106);
+    pub(crate) const EAI_NODATA: Error = Error(-20107);
+    pub(crate) const EAI_NONAME: Error = Error(-20108);
+    pub(crate) const EAI_OVERFLOW: Error = Error(-20109);
+    pub(crate) const EAI_SERVICE: Error = Error(-20110);
+    pub(crate) const EAI_SOCKTYPE: Error = Error(-20111);
 
     /// The failure with this code; a code that is not negative becomes -EINVAL.
     pub(crate) fn from_code(code: c_int) -> Self {
@@ -117,6 +128,17 @@ const OWN: &[Row] = &[
     (-20021, c"EVL_EINVALIDSTATE", c"the future is in no state for this"),
     (-20022, c"EVL_ESTOPPED", c"the loop was stopped before the future was done"),
     (-20023, c"EVL_ESHUTDOWN", c"it was shut down"),
+    (-20101, c"EVL_EAI_ADDRFAMILY", c"the host has no address of this family"),
+    (-20102, c"EVL_EAI_AGAIN", c"the name cannot be looked up now"),
+    (-20103, c"EVL_EAI_BADFLAGS", c"wrong flags of a look-up"),
+    (-20104, c"EVL_EAI_FAIL", c"the name cannot be looked up"),
+    (-20105, c"EVL_EAI_FAMILY", c"the address family is not supported"),
+    (-20106, c"EVL_EAI_MEMORY", c"no memory for a look-up"),
+    (-20107, c"EVL_EAI_NODATA", c"the host has no address"),
+    (-20108, c"EVL_EAI_NONAME", c"the name or service is not known"),
+    (-20109, c"EVL_EAI_OVERFLOW", c"a name is too long"),
+    (-20110, c"EVL_EAI_SERVICE", c"the service is not available for this type of socket"),
+    (-20111, c"EVL_EAI_SOCKTYPE", c"the type of socket is not supported"),
 ];
 
 macro_rules! system {

@@ -5,7 +5,7 @@
 //! | layer | what it is |
 //! |---|---|
 //! | [`ffi`] | the C surface, one file a noun; no logic |
-//! | `net` | sockets: operations on their descriptors, addresses |
+//! | [`net`] | transports and their protocols, operations on sockets, addresses |
 //! | [`task`] | what completes later: futures, tasks, the executor |
 //! | `policy`, `running` | which loop a thread has, and which one runs on it |
 //! | [`engine`] | the loop: handles, the ready queue, timers, descriptors, signals, other threads, contexts, failures |

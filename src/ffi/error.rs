@@ -59,6 +59,28 @@ pub enum evl_error {
     EVL_ESTOPPED = -20022,
     /// It was shut down: an executor, a task group.
     EVL_ESHUTDOWN = -20023,
+    /// getaddrinfo, getnameinfo: the host has no address of this family.
+    EVL_EAI_ADDRFAMILY = -20101,
+    /// getaddrinfo, getnameinfo: the name server does not answer now: try again.
+    EVL_EAI_AGAIN = -20102,
+    /// getaddrinfo, getnameinfo: the flags make no sense.
+    EVL_EAI_BADFLAGS = -20103,
+    /// getaddrinfo, getnameinfo: the name server failed for good.
+    EVL_EAI_FAIL = -20104,
+    /// getaddrinfo, getnameinfo: the address family is not supported.
+    EVL_EAI_FAMILY = -20105,
+    /// getaddrinfo, getnameinfo: there was no memory.
+    EVL_EAI_MEMORY = -20106,
+    /// getaddrinfo, getnameinfo: the host exists, but has no address.
+    EVL_EAI_NODATA = -20107,
+    /// getaddrinfo, getnameinfo: the host or the service is not known.
+    EVL_EAI_NONAME = -20108,
+    /// getaddrinfo, getnameinfo: a name is too long.
+    EVL_EAI_OVERFLOW = -20109,
+    /// getaddrinfo, getnameinfo: the service is not available for this type of socket.
+    EVL_EAI_SERVICE = -20110,
+    /// getaddrinfo, getnameinfo: the type of socket is not supported.
+    EVL_EAI_SOCKTYPE = -20111,
 }
 
 /// Describes a code: "the loop is closed", "permission denied".

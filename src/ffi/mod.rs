@@ -19,6 +19,7 @@ pub mod future;
 pub mod handle;
 pub mod pipe;
 pub mod policy;
+pub mod resolver;
 pub mod run;
 pub mod schedule;
 pub mod signal;

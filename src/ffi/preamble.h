@@ -60,3 +60,5 @@ typedef struct evl_executor evl_executor;
 typedef struct evl_job evl_job;
 /* A descriptor that is read from and written to for a protocol: asyncio.Transport. Reference counted. */
 typedef struct evl_transport evl_transport;
+/* Addresses that were looked up: a future's result. */
+typedef struct evl_addresses evl_addresses;

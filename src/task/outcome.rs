@@ -21,6 +21,8 @@ pub(crate) enum Shape {
     Bytes,
     /// A pointer to a list of addresses.
     Addresses,
+    /// A pointer to the names of an address.
+    Names,
     /// A pointer to a [`Numbered`].
     Numbered,
     /// Whatever the future has that the pointer points to: this one has the same outcome.
