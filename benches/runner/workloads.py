@@ -51,6 +51,12 @@ WORKLOADS = (
     Workload("wake_samecore", "wake", (Limit(times=1.1, of="raw"),), "wake a loop on the same core"),
     Workload("executor_1", "executor", (TWICE_AS_FAST_AS_PEERS,), "a job on another thread, one at a time"),
     Workload("executor_10000", "executor", (TWICE_AS_FAST_AS_PEERS,), "a job on another thread, 10,000 outstanding"),
+    Workload(
+        "getaddrinfo_numeric", "getaddrinfo", (at_most(1000), FASTER_THAN_PEERS), "the address that 127.0.0.1 is"
+    ),
+    Workload(
+        "getaddrinfo_localhost", "getaddrinfo", (Limit(times=1 / 1.5, of="peers"),), "the address of localhost"
+    ),
     Workload("pipes_1000", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 1000 pipes"),
     Workload("pipes_9900", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 9900 pipes"),
     Workload("fd_rearm", "fd_rearm", (at_most(25),), "remove and add a reader"),
