@@ -38,6 +38,8 @@ mod header {
         "transport",
         "pipe",
         "resolver",
+        "child_watcher",
+        "process",
         "embed",
         "policy",
     ];

@@ -75,6 +75,10 @@ typedef struct evl_job evl_job;
 typedef struct evl_transport evl_transport;
 /* Addresses that were looked up: a future's result. */
 typedef struct evl_addresses evl_addresses;
+/* A child process with its pipes: asyncio.SubprocessTransport. Reference counted. */
+typedef struct evl_process evl_process;
+/* Who hears that a child has ended: asyncio.AbstractChildWatcher. Reference counted. */
+typedef struct evl_child_watcher evl_child_watcher;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -212,6 +216,30 @@ typedef enum evl_shutdown_flag {
     // What waits is not run: its futures are cancelled (cancel_futures=True).
     EVL_SHUTDOWN_CANCEL = 2,
 } evl_shutdown_flag;
+
+// What a child has as one of its standard descriptors.
+typedef enum evl_process_stdio {
+    // What this process has.
+    EVL_PROCESS_INHERIT = 0,
+    // A pipe to this process: evl_process_get_pipe_transport.
+    EVL_PROCESS_PIPE = 1,
+    // /dev/null.
+    EVL_PROCESS_DEVNULL = 2,
+    // For stderr: what stdout is.
+    EVL_PROCESS_STDOUT = 3,
+    // The descriptor in the _fd field, which stays yours.
+    EVL_PROCESS_FD = 4,
+} evl_process_stdio;
+
+// Flags of evl_process_options.
+typedef enum evl_process_flag {
+    // The child begins a session of its own: setsid. Popen(start_new_session=True).
+    EVL_PROCESS_NEW_SESSION = 1,
+    // The child begins a process group of its own. Popen(process_group=0).
+    EVL_PROCESS_NEW_GROUP = 2,
+    // Descriptors above 2 are closed only where they are close-on-exec. Popen(close_fds=False).
+    EVL_PROCESS_KEEP_FDS = 4,
+} evl_process_flag;
 
 // Releases an arg, exactly once, when evl will not use it again. May be called by the thread that drops the
 // last reference.
@@ -448,6 +476,100 @@ typedef struct evl_address_info {
     const char *canonical_name;
 } evl_address_info;
 
+// Told that a child has ended: returncode is its exit status, the negative number of the signal that killed it, or
+// 255 when somebody else has reaped it.
+typedef void (*evl_child_callback)(int pid, int returncode, void *arg);
+
+// The functions of a child watcher of your own. watcher_arg is the arg of evl_child_watcher_new. They are called on
+// the thread that asks, with no lock held. A NULL entry answers EVL_ENOTIMPLEMENTED; without is_active it is
+// active until it is closed.
+typedef struct evl_child_watcher_vtable {
+    // sizeof(evl_child_watcher_vtable) as the caller knows it.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // Takes callback, arg and arg_free over, also when it fails, and answers 0 or a code. When the child has ended,
+    // callback(pid, returncode, arg) is to be called once, and then arg_free(arg), unless it is NULL. evl's own
+    // callbacks, those of subprocesses, may be called on any thread.
+    int (*add_child_handler)(void *watcher_arg,
+                             evl_loop *event_loop,
+                             int pid,
+                             evl_child_callback callback,
+                             void *arg,
+                             evl_free_fn arg_free);
+    // Answers 1 when there was a handler, 0 when not, or a code.
+    int (*remove_child_handler)(void *watcher_arg, int pid);
+    // Answers 1 when children can be watched.
+    int (*is_active)(void *watcher_arg);
+    // Answers 0 or a code.
+    int (*close)(void *watcher_arg);
+} evl_child_watcher_vtable;
+
+// How a child is started: the arguments of subprocess.Popen. Initialise with evl_process_options_init; a field that
+// is zero has its default. Everything is used during the call only.
+typedef struct evl_process_options {
+    // sizeof(evl_process_options) as the caller knows it.
+    uint32_t size;
+    // evl_process_flag members, or'ed.
+    uint32_t flags;
+    // The arguments, the first of them the program's name; ends with NULL. Not used by evl_loop_subprocess_shell.
+    const char *const *argv;
+    // What is executed instead of argv[0]; NULL: argv[0]. A name without a slash is looked for in the directories of
+    // the child's PATH.
+    const char *program;
+    // The environment, "NAME=value" each; ends with NULL. NULL: this process's.
+    const char *const *envp;
+    // The working directory; NULL: this process's.
+    const char *cwd;
+    // A member of evl_process_stdio.
+    int stdin_mode;
+    // With EVL_PROCESS_FD.
+    int stdin_fd;
+    // A member of evl_process_stdio.
+    int stdout_mode;
+    // With EVL_PROCESS_FD.
+    int stdout_fd;
+    // A member of evl_process_stdio.
+    int stderr_mode;
+    // With EVL_PROCESS_FD.
+    int stderr_fd;
+    // The process group to join, when it is positive.
+    int process_group;
+    // Always zero.
+    uint32_t reserved;
+    // Descriptors that the child has, too, under the same numbers.
+    const int *pass_fds;
+    // How many they are.
+    size_t pass_fds_count;
+} evl_process_options;
+
+// What a process calls: asyncio.SubprocessProtocol. An entry may be NULL: then that is not told, and what is
+// received is dropped.
+//
+// All are called on the loop's thread, in the context that was current when the process was started. fd is 0, 1 or
+// 2: which of the child's descriptors. One that fails (evl_raise) is told to the exception handler; when that is
+// pipe_data_received, that pipe is closed, too.
+typedef struct evl_process_protocol {
+    // sizeof(evl_process_protocol) as the caller knows it.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // The first call, in the iteration after the process was started: process is borrowed.
+    void (*connection_made)(evl_process *process, void *arg);
+    // Takes what the child has written; data is valid during the call.
+    void (*pipe_data_received)(evl_process *process, int fd, const void *data, size_t size, void *arg);
+    // A pipe is closed: code is 0, or what failed.
+    void (*pipe_connection_lost)(evl_process *process, int fd, int code, void *arg);
+    // The child has ended; evl_process_get_returncode tells how. Pipes may still bring something.
+    void (*process_exited)(evl_process *process, void *arg);
+    // The last call, exactly once, when the child has ended and all pipes are closed. code is 0.
+    void (*connection_lost)(evl_process *process, int code, void *arg);
+    // More than the high limit waits to be written to the child's stdin, as evl_protocol's.
+    void (*pause_writing)(evl_process *process, void *arg);
+    // No more than the low limit waits, after pause_writing.
+    void (*resume_writing)(evl_process *process, void *arg);
+} evl_process_protocol;
+
 // Sees what evl_loop_walk finds: kind is one of evl_walk_kind, handle is borrowed and NULL for a callback that
 // was scheduled without asking for a handle. Return 0 to go on, anything else to stop the walk.
 typedef int (*evl_walk_fn)(evl_handle *handle, int kind, int number, void *arg);
@@ -470,6 +592,11 @@ typedef struct evl_policy_vtable {
     // AbstractEventLoopPolicy.new_event_loop: writes a reference, which the asker owns, to *out and returns 0,
     // or returns a code.
     evl_loop_factory new_loop;
+    // AbstractEventLoopPolicy.get_child_watcher: writes a reference, which the asker owns, to *out and returns 0,
+    // or returns a code.
+    int (*get_child_watcher)(void *arg, evl_child_watcher **out);
+    // AbstractEventLoopPolicy.set_child_watcher: watcher is borrowed, and may be NULL.
+    int (*set_child_watcher)(void *arg, evl_child_watcher *watcher);
 } evl_policy_vtable;
 
 #ifdef __cplusplus
@@ -2068,6 +2195,208 @@ int evl_address_format(const void *address,
                        size_t size,
                        int *port);
 
+// Makes a child watcher that waits on descriptors of children: asyncio.PidfdChildWatcher. Where the system has
+// none, or does not permit them, it starts a thread a child, and says so in debug mode.
+//
+// *out is yours. Any thread. Errors: -EINVAL (NULL).
+EVL_API
+int evl_child_watcher_new_pidfd(evl_child_watcher **out);
+
+// Makes a child watcher that starts a thread a child: asyncio.ThreadedChildWatcher.
+//
+// *out is yours. Any thread. Errors: -EINVAL (NULL).
+EVL_API int evl_child_watcher_new_threaded(evl_child_watcher **out);
+
+// Makes a child watcher out of functions of yours; the table is copied. arg is passed to them.
+//
+// arg_free runs with the watcher's last reference, or when this function fails. *out is yours. Any thread.
+// Errors: -EINVAL (NULL vtable or out), EVL_EOPTIONS (the table's size).
+EVL_API
+int evl_child_watcher_new(const struct evl_child_watcher_vtable *vtable,
+                          void *arg,
+                          evl_free_fn arg_free,
+                          evl_child_watcher **out);
+
+// Takes another reference and returns watcher. NULL gives NULL. Any thread.
+EVL_API evl_child_watcher *evl_child_watcher_ref(evl_child_watcher *watcher);
+
+// Gives a reference back; NULL is ignored. Children that are being watched go on being watched. Any thread.
+EVL_API void evl_child_watcher_unref(evl_child_watcher *watcher);
+
+// Has callback called when the child pid, of this process, has ended: add_child_handler. It is called by the loop,
+// in the context that is current now, once. A callback that the child had before is replaced.
+//
+// Nobody else may reap the child; SIGCHLD is not touched, and may not be ignored by you. arg_free runs after the
+// call, on removal or replacement, on close of the loop, or when this function fails. On the loop's thread.
+// Errors: -EINVAL (NULL watcher, loop or callback; pid is not positive), EVL_ESHUTDOWN (the watcher is closed),
+// EVL_EBUSY (another loop waits for the child), -EAGAIN (no thread can be started), EVL_ENOTIMPLEMENTED,
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_child_watcher_add_child_handler(evl_child_watcher *watcher,
+                                        evl_loop *event_loop,
+                                        int pid,
+                                        evl_child_callback callback,
+                                        void *arg,
+                                        evl_free_fn arg_free);
+
+// Takes the callback of a child away: remove_child_handler. Returns 1, or 0 when there was none. A thread that waits
+// for the child goes on, and reaps it.
+//
+// On the thread of the callback's loop. Errors: -EINVAL (NULL), EVL_EWRONGTHREAD, EVL_EFORKED,
+// EVL_ENOTIMPLEMENTED.
+EVL_API
+int evl_child_watcher_remove_child_handler(evl_child_watcher *watcher,
+                                           int pid);
+
+// Whether children can be watched: 1, or 0 when it is closed. is_active. NULL gives 0. Any thread.
+EVL_API int evl_child_watcher_is_active(const evl_child_watcher *watcher);
+
+// Takes no more children. Those that are being watched go on being watched.
+//
+// Any thread. Errors: -EINVAL (NULL), what the table returns.
+EVL_API int evl_child_watcher_close(evl_child_watcher *watcher);
+
+// Fills options with defaults: zeros.
+//
+// size is sizeof(evl_process_options). Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (the size).
+EVL_API int evl_process_options_init(struct evl_process_options *options, uint32_t size);
+
+// Starts a child: loop.subprocess_exec. It has default signal dispositions, an empty mask, and of this process's
+// descriptors those that options gives it. Its end is heard of by the policy's child watcher; SIGCHLD is not touched.
+//
+// protocol is copied, and may be NULL: then what the child writes into pipes is read by evl_process_communicate
+// only. The loop keeps the process until connection_lost; one with pipes that nobody reads, until it is closed. *out
+// is your reference (out may be NULL). arg_free runs after connection_lost, on close of the loop (which kills a
+// child that runs), or when this function fails. On the loop's thread.
+//
+// What keeps the program from being executed is this function's error, and no child is left: -ENOENT (no such
+// program or directory), -EACCES, -ENOEXEC, -E2BIG and what else execve, chdir, setpgid say; evl_error_detail names it.
+// Other errors: -EINVAL (NULL loop or options, no argv, an unknown mode), -EBADF (a descriptor that is not open),
+// -EMFILE, -ENFILE, -EAGAIN (no more processes), EVL_EOPTIONS, EVL_ESHUTDOWN (the child watcher is closed), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_subprocess_exec(evl_loop *event_loop,
+                             const struct evl_process_options *options,
+                             const struct evl_process_protocol *protocol,
+                             void *arg,
+                             evl_free_fn arg_free,
+                             evl_process **out);
+
+// Starts /bin/sh -c command: loop.subprocess_shell. options may be NULL; its argv is not used.
+//
+// Everything else as evl_loop_subprocess_exec; -EINVAL also when command is NULL.
+EVL_API
+int evl_loop_subprocess_shell(evl_loop *event_loop,
+                              const char *command,
+                              const struct evl_process_options *options,
+                              const struct evl_process_protocol *protocol,
+                              void *arg,
+                              evl_free_fn arg_free,
+                              evl_process **out);
+
+// Takes another reference and returns process. NULL gives NULL. Any thread.
+EVL_API evl_process *evl_process_ref(evl_process *process);
+
+// Gives a reference back; NULL is ignored. The child goes on without you. Any thread.
+EVL_API void evl_process_unref(evl_process *process);
+
+// The loop the process belongs to. Borrowed. NULL for NULL. Any thread.
+EVL_API evl_loop *evl_process_get_loop(const evl_process *process);
+
+// The child's process number: transport.get_pid. Once it has ended, the number may be another process's. Any
+// thread. Errors: -EINVAL (NULL).
+EVL_API int evl_process_get_pid(const evl_process *process);
+
+// Writes how the child has ended to *returncode: transport.get_returncode. Its exit status, or the negative number
+// of the signal that killed it; 255 when somebody else has reaped it.
+//
+// Any thread. Errors: EVL_EINVALIDSTATE (the loop has not heard of its end), -EINVAL (NULL).
+EVL_API
+int evl_process_get_returncode(const evl_process *process,
+                               int *returncode);
+
+// The transport of the pipe that is the child's descriptor fd (0, 1 or 2): transport.get_pipe_transport. Borrowed
+// from the process. NULL when that is no pipe, and for NULL. Any thread.
+//
+// Write to the child by evl_transport_write on 0, and end its input by evl_transport_close. Its protocol is the
+// process's: leave it alone.
+EVL_API
+evl_transport *evl_process_get_pipe_transport(const evl_process *process,
+                                              int fd);
+
+// Sends the child a signal: transport.send_signal. No other process can be hit.
+//
+// On the loop's thread. Errors: -ESRCH (the child has ended and was reaped), -EINVAL (NULL; no such signal),
+// -EPERM, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_process_send_signal(evl_process *process, int signal_number);
+
+// Sends SIGTERM: transport.terminate. Thread and errors as evl_process_send_signal.
+EVL_API int evl_process_terminate(evl_process *process);
+
+// Sends SIGKILL: transport.kill. Thread and errors as evl_process_send_signal.
+EVL_API int evl_process_kill(evl_process *process);
+
+// Waits until the child has ended: Process.wait. The future's result is the returncode (evl_future_result_int).
+// Pipes may still bring something. Cancelling it leaves the child alone.
+//
+// *out is your reference (out may be NULL). On the loop's thread. Errors: -EINVAL (NULL process), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_process_wait(evl_process *process,
+                     evl_future **out);
+
+// Writes input to the child, ends its input, and collects what it writes, until it has ended and its pipes are
+// closed: Process.communicate. evl_future_result_output reads what was collected; the protocol's
+// pipe_data_received is not called meanwhile. A child that does not read all of its input is no failure.
+//
+// input stays as it is until the future is done; it may be NULL when size is 0. Cancelling leaves the child alone;
+// what was collected is lost. *out is your reference (out may be NULL). On the loop's thread. Errors: -EINVAL
+// (NULL process; input for a child whose stdin is no pipe), EVL_EINVALIDSTATE (it is under way already),
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED. The future's errors: -ENOMEM.
+EVL_API
+int evl_process_communicate(evl_process *process,
+                            const void *input,
+                            size_t size,
+                            evl_future **out);
+
+// Reads what evl_process_communicate has collected of the child's descriptor fd, 1 or 2. The bytes stay the
+// future's. size may be NULL.
+//
+// Any thread. Errors as evl_future_result; -EINVAL also when the future is another one's, fd is neither, or data is
+// NULL.
+EVL_API
+int evl_future_result_output(const evl_future *future,
+                             int fd,
+                             const void **data,
+                             size_t *size);
+
+// Closes the pipes, and kills a child that runs: transport.close. process_exited and connection_lost follow.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_process_close(evl_process *process);
+
+// Whether the process is closed, or all is over: 1 or 0. transport.is_closing. NULL gives 0. Any thread.
+EVL_API int evl_process_is_closing(const evl_process *process);
+
+// Writes what the process is, such as "<SubprocessTransport pid=4711 running>". Buffer rules as evl_future_repr.
+// Any thread.
+EVL_API
+int evl_process_repr(const evl_process *process,
+                     char *buffer,
+                     size_t size);
+
+// Keeps a pointer of yours with the process; the one before is released first. data_free (may be NULL) runs when it
+// is replaced, with the process's last reference, or when this function fails.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_process_set_data(evl_process *process,
+                         void *data,
+                         evl_free_fn data_free);
+
+// The pointer kept by evl_process_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_process_get_data(const evl_process *process);
+
 // Prepares for a host that waits on evl_loop_fd by its own means: call it right before the host blocks.
 //
 // Returns 1 when work is ready, so that the host must not block but call evl_loop_run_once(loop, 0); else 0,
@@ -2162,6 +2491,23 @@ EVL_API int evl_policy_set_loop(evl_policy *policy, evl_loop *event_loop);
 // Any thread. Errors: -EINVAL (NULL), EVL_ENOTIMPLEMENTED, what the factory or table returns.
 EVL_API int evl_policy_new_loop(evl_policy *policy, evl_loop **out);
 
+// The policy's child watcher: AbstractEventLoopPolicy.get_child_watcher. *out is a reference of yours. A default
+// policy makes one on pidfds when first asked.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_ENOTIMPLEMENTED, what the table returns.
+EVL_API
+int evl_policy_get_child_watcher(evl_policy *policy,
+                                 evl_child_watcher **out);
+
+// Makes watcher the policy's: AbstractEventLoopPolicy.set_child_watcher. The policy takes a reference of its own.
+// NULL: a default policy makes a new one on the next use. Children that are being watched stay with the watcher
+// they have.
+//
+// Any thread. Errors: -EINVAL (NULL policy), EVL_ENOTIMPLEMENTED, what the table returns.
+EVL_API
+int evl_policy_set_child_watcher(evl_policy *policy,
+                                 evl_child_watcher *watcher);
+
 // Keeps a pointer of yours with the policy; the one before is released first. data_free (may be NULL) runs
 // when it is replaced, with the policy's last reference, or when this function fails. Any thread. Errors:
 // -EINVAL (NULL policy).
@@ -2205,6 +2551,12 @@ EVL_API int evl_set_loop(evl_loop *event_loop);
 
 // evl_policy_new_loop of the process's policy: asyncio.new_event_loop.
 EVL_API int evl_new_loop(evl_loop **out);
+
+// evl_policy_get_child_watcher of the process's policy: asyncio.get_child_watcher.
+EVL_API int evl_get_child_watcher(evl_child_watcher **out);
+
+// evl_policy_set_child_watcher of the process's policy: asyncio.set_child_watcher.
+EVL_API int evl_set_child_watcher(evl_child_watcher *watcher);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -10,11 +10,27 @@ use crate::engine::event_loop::{EventLoop, LoopRef, Options};
 use crate::engine::{fork, thread};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
+use crate::process::watcher::Watcher;
 
 /// A function of the host that hands out a loop.
 pub type LoopFn = unsafe extern "C-unwind" fn(arg: *mut c_void, out: *mut *mut EventLoop) -> c_int;
 /// A function of the host that takes a loop.
 pub type TakeFn = unsafe extern "C-unwind" fn(arg: *mut c_void, event_loop: *mut EventLoop) -> c_int;
+/// A function of the host that hands out a child watcher.
+pub type WatcherFn = unsafe extern "C-unwind" fn(arg: *mut c_void, out: *mut *mut Watcher) -> c_int;
+/// A function of the host that takes a child watcher.
+pub type TakeWatcherFn = unsafe extern "C-unwind" fn(arg: *mut c_void, watcher: *mut Watcher) -> c_int;
+
+/// What a policy of the host's consists of.
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "asyncio's names")]
+pub struct Table {
+    pub get_loop: Option<LoopFn>,
+    pub set_loop: Option<TakeFn>,
+    pub new_loop: Option<LoopFn>,
+    pub get_child_watcher: Option<WatcherFn>,
+    pub set_child_watcher: Option<TakeWatcherFn>,
+}
 
 /// A policy.
 pub struct Policy {
@@ -23,6 +39,8 @@ pub struct Policy {
     data: AtomicPtr<c_void>,
     /// Under the lock of [`LOCALS`], which fork holds.
     data_free: UnsafeCell<FreeArg>,
+    /// Of a default policy; under the same lock. None: one on pidfds on the next use.
+    watcher: UnsafeCell<Option<Arc<Watcher>>>,
 }
 
 // SAFETY: the host's functions are documented to be called from any thread; everything else is atomic or locked.
@@ -30,7 +48,7 @@ unsafe impl Sync for Policy {}
 
 enum Kind {
     Default { factory: Option<LoopFn>, this: Weak<Policy> },
-    Custom { get: Option<LoopFn>, set: Option<TakeFn>, new: Option<LoopFn> },
+    Custom(Table),
 }
 
 /// What a default policy knows of a thread.
@@ -83,24 +101,19 @@ impl Policy {
     }
 
     /// What the host's functions say.
-    pub(crate) fn new_custom(
-        get: Option<LoopFn>,
-        set: Option<TakeFn>,
-        new: Option<LoopFn>,
-        arg: FreeArg,
-    ) -> Arc<Policy> {
-        Arc::new(Policy::new(Kind::Custom { get, set, new }, arg))
+    pub(crate) fn new_custom(table: Table, arg: FreeArg) -> Arc<Policy> {
+        Arc::new(Policy::new(Kind::Custom(table), arg))
     }
 
     fn new(kind: Kind, arg: FreeArg) -> Policy {
         let (data, data_free) = (AtomicPtr::new(std::ptr::null_mut()), UnsafeCell::new(FreeArg::none()));
-        Policy { kind, arg, data, data_free }
+        Policy { kind, arg, data, data_free, watcher: UnsafeCell::new(None) }
     }
 
     /// `get_event_loop`.
     pub(crate) fn get_loop(&self) -> Result<LoopRef> {
-        if let Kind::Custom { get, .. } = self.kind {
-            return self.ask(get);
+        if let Kind::Custom(table) = self.kind {
+            return self.ask(table.get_loop);
         }
         let (event_loop, set_called) = self.local(|local| (local.event_loop.clone(), local.set_called));
         match event_loop {
@@ -121,8 +134,8 @@ impl Policy {
                 self.keep(event_loop.map(LoopRef::new));
                 Ok(())
             }
-            Kind::Custom { set, .. } => {
-                let set = set.ok_or(Error::NOT_IMPLEMENTED)?;
+            Kind::Custom(table) => {
+                let set = table.set_loop.ok_or(Error::NOT_IMPLEMENTED)?;
                 let pointer =
                     event_loop.map_or(std::ptr::null_mut(), |event_loop| std::ptr::from_ref(event_loop).cast_mut());
                 // SAFETY: the host gave the function with its arg.
@@ -149,8 +162,48 @@ impl Policy {
                 Ok(unsafe { LoopRef::from_raw(made.cast_mut()) })
             }
             Kind::Default { factory, .. } => self.ask(factory),
-            Kind::Custom { new, .. } => self.ask(new),
+            Kind::Custom(table) => self.ask(table.new_loop),
         }
+    }
+
+    /// `get_child_watcher`.
+    pub(crate) fn get_child_watcher(&self) -> Result<Arc<Watcher>> {
+        let Kind::Custom(table) = self.kind else {
+            let _lock = LOCALS.lock();
+            // SAFETY: under its lock.
+            return Ok(unsafe { (*self.watcher.get()).get_or_insert_with(Watcher::new_pidfd).clone() });
+        };
+        let get = table.get_child_watcher.ok_or(Error::NOT_IMPLEMENTED)?;
+        let mut found = std::ptr::null_mut();
+        // SAFETY: the host gave the function with its arg; it writes a reference, which is taken over.
+        let code = guarded(|| unsafe { get(self.arg.pointer(), &raw mut found) });
+        if code < 0 {
+            return Err(Error::from_code(code));
+        }
+        if found.is_null() {
+            return Err(Error::NOT_IMPLEMENTED.detail(|| "the policy's function handed out no child watcher".into()));
+        }
+        // SAFETY: as above.
+        Ok(unsafe { Arc::from_raw(found) })
+    }
+
+    /// `set_child_watcher`; None: a new one on the next use.
+    pub(crate) fn set_child_watcher(&self, watcher: Option<Arc<Watcher>>) -> Result<()> {
+        let Kind::Custom(table) = self.kind else {
+            let old = {
+                let _lock = LOCALS.lock();
+                // SAFETY: under its lock.
+                unsafe { std::mem::replace(&mut *self.watcher.get(), watcher) }
+            };
+            // Outside of the lock: it may call the host.
+            drop(old);
+            return Ok(());
+        };
+        let set = table.set_child_watcher.ok_or(Error::NOT_IMPLEMENTED)?;
+        let pointer = watcher.as_ref().map_or(std::ptr::null_mut(), |watcher| Arc::as_ptr(watcher).cast_mut());
+        // SAFETY: the host gave the function with its arg; it borrows the watcher.
+        let code = guarded(|| unsafe { set(self.arg.pointer(), pointer) });
+        if code < 0 { Err(Error::from_code(code)) } else { Ok(()) }
     }
 
     /// Lets go of the loop of a thread that has ended.

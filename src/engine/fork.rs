@@ -10,6 +10,7 @@ use super::{context, handle, park, signals, thread};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::policy;
+use crate::process::{child, watcher};
 
 struct Known(*const EventLoop);
 
@@ -40,6 +41,8 @@ pub(crate) fn unregister(number: usize) {
 /// Takes every lock there is, so that the child finds none taken by a thread it does not have.
 unsafe extern "C" fn prepare() {
     policy::lock_for_fork();
+    watcher::lock_for_fork();
+    child::lock_for_fork();
     signals::lock_for_fork();
     handle::lock_for_fork();
     context::lock_for_fork();
@@ -71,6 +74,8 @@ unsafe fn unlock() {
         context::unlock_after_fork();
         handle::unlock_after_fork();
         signals::unlock_after_fork();
+        child::unlock_after_fork();
+        watcher::unlock_after_fork();
         policy::unlock_after_fork();
     }
 }

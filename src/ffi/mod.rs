@@ -9,6 +9,7 @@
     reason = "what callers must keep to is told once, in the header's opening comment"
 )]
 
+pub mod child_watcher;
 pub mod context;
 pub mod embed;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod future;
 pub mod handle;
 pub mod pipe;
 pub mod policy;
+pub mod process;
 pub mod resolver;
 pub mod run;
 pub mod schedule;

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
+use super::child_watcher::evl_child_watcher;
 use super::event_loop::evl_loop;
 use super::guard::{guard, release};
 use super::handle::evl_free_fn;
@@ -34,6 +35,13 @@ pub struct evl_policy_vtable {
     /// AbstractEventLoopPolicy.new_event_loop: writes a reference, which the asker owns, to *out and returns 0,
     /// or returns a code.
     pub new_loop: evl_loop_factory,
+    /// AbstractEventLoopPolicy.get_child_watcher: writes a reference, which the asker owns, to *out and returns 0,
+    /// or returns a code.
+    pub get_child_watcher:
+        Option<unsafe extern "C-unwind" fn(arg: *mut c_void, out: *mut *mut evl_child_watcher) -> c_int>,
+    /// AbstractEventLoopPolicy.set_child_watcher: watcher is borrowed, and may be NULL.
+    pub set_child_watcher:
+        Option<unsafe extern "C-unwind" fn(arg: *mut c_void, watcher: *mut evl_child_watcher) -> c_int>,
 }
 
 /// Makes a default policy: a loop per thread, made by factory (NULL: evl_loop_new with default options).
@@ -77,7 +85,9 @@ pub unsafe extern "C-unwind" fn evl_policy_new(
         if table.reserved != 0 {
             return Err(Error::OPTIONS);
         }
-        own::give_arc(out, Policy::new_custom(table.get_loop, table.set_loop, table.new_loop, arg));
+        let evl_policy_vtable { get_loop, set_loop, new_loop, get_child_watcher, set_child_watcher, .. } = table;
+        let table = policy::Table { get_loop, set_loop, new_loop, get_child_watcher, set_child_watcher };
+        own::give_arc(out, Policy::new_custom(table, arg));
         Ok(0)
     })
 }
@@ -136,6 +146,38 @@ pub unsafe extern "C-unwind" fn evl_policy_new_loop(policy: *mut evl_policy, out
         own::give(out, policy.new_loop()?.into_raw());
         Ok(0)
     })
+}
+
+/// The policy's child watcher: AbstractEventLoopPolicy.get_child_watcher. *out is a reference of yours. A default
+/// policy makes one on pidfds when first asked.
+///
+/// Any thread. Errors: -EINVAL (NULL), EVL_ENOTIMPLEMENTED, what the table returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_policy_get_child_watcher(
+    policy: *mut evl_policy,
+    out: *mut *mut evl_child_watcher,
+) -> c_int {
+    // SAFETY: a live policy or NULL; out is writable or NULL.
+    guard(|| unsafe {
+        let policy = own::borrow(policy)?;
+        own::required(out)?;
+        own::give_arc(out, policy.get_child_watcher()?);
+        Ok(0)
+    })
+}
+
+/// Makes watcher the policy's: AbstractEventLoopPolicy.set_child_watcher. The policy takes a reference of its own.
+/// NULL: a default policy makes a new one on the next use. Children that are being watched stay with the watcher
+/// they have.
+///
+/// Any thread. Errors: -EINVAL (NULL policy), EVL_ENOTIMPLEMENTED, what the table returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_policy_set_child_watcher(
+    policy: *mut evl_policy,
+    watcher: *mut evl_child_watcher,
+) -> c_int {
+    // SAFETY: a live policy or NULL, a live watcher or NULL.
+    guard(|| unsafe { own::borrow(policy)?.set_child_watcher(own::clone_arc(watcher)).map(|()| 0) })
 }
 
 /// Keeps a pointer of yours with the policy; the one before is released first. data_free (may be NULL) runs
@@ -245,4 +287,22 @@ pub unsafe extern "C-unwind" fn evl_new_loop(out: *mut *mut evl_loop) -> c_int {
         own::give(out, policy::current().new_loop()?.into_raw());
         Ok(0)
     })
+}
+
+/// evl_policy_get_child_watcher of the process's policy: asyncio.get_child_watcher.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_get_child_watcher(out: *mut *mut evl_child_watcher) -> c_int {
+    // SAFETY: out is writable or NULL.
+    guard(|| unsafe {
+        own::required(out)?;
+        own::give_arc(out, policy::current().get_child_watcher()?);
+        Ok(0)
+    })
+}
+
+/// evl_policy_set_child_watcher of the process's policy: asyncio.set_child_watcher.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_set_child_watcher(watcher: *mut evl_child_watcher) -> c_int {
+    // SAFETY: a live watcher or NULL, as documented.
+    guard(|| unsafe { policy::current().set_child_watcher(own::clone_arc(watcher)).map(|()| 0) })
 }

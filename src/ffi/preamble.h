@@ -62,3 +62,7 @@ typedef struct evl_job evl_job;
 typedef struct evl_transport evl_transport;
 /* Addresses that were looked up: a future's result. */
 typedef struct evl_addresses evl_addresses;
+/* A child process with its pipes: asyncio.SubprocessTransport. Reference counted. */
+typedef struct evl_process evl_process;
+/* Who hears that a child has ended: asyncio.AbstractChildWatcher. Reference counted. */
+typedef struct evl_child_watcher evl_child_watcher;

@@ -346,6 +346,13 @@ impl Transport {
         self.forget(lp);
     }
 
+    /// Closes a transport that no protocol is to be told of.
+    pub(crate) fn discard(&self, lp: &Owned) {
+        self.unwatch(lp);
+        self.finish();
+        self.forget(lp);
+    }
+
     /// The loop gives it up.
     fn forget(&self, lp: &Owned) {
         lp.end_operation(self.place.replace(NOWHERE));

@@ -23,6 +23,8 @@ pub(crate) enum Shape {
     Addresses,
     /// A pointer to the names of an address.
     Names,
+    /// A pointer to what a process has written.
+    Output,
     /// A pointer to a [`Numbered`].
     Numbered,
     /// Whatever the future has that the pointer points to: this one has the same outcome.
