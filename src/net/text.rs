@@ -195,10 +195,8 @@ pub(crate) unsafe fn format(pointer: *const c_void, size: u32) -> Result<(String
     let family_size = size_of::<libc::sa_family_t>();
     // SAFETY: by this function's contract.
     let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), size as usize) };
-    // SAFETY: the bytes are read where they are, as long as there are enough.
-    if bytes.len() < family_size
-        || unsafe { pointer.cast::<libc::sa_family_t>().read_unaligned() } != libc::AF_UNIX as libc::sa_family_t
-    {
+    let family = bytes.first_chunk().map(|family| libc::sa_family_t::from_ne_bytes(*family));
+    if family != Some(libc::AF_UNIX as libc::sa_family_t) {
         return Err(Error::from_code(-libc::EAFNOSUPPORT));
     }
     let text = match &bytes[family_size..] {

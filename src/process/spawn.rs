@@ -273,7 +273,7 @@ impl Files {
 
     /// Closes all but the standard ones and those to be passed on.
     fn close_others(&mut self, options: &Options) -> Result<()> {
-        let mut kept: Vec<c_int> = options.pass_fds.iter().copied().filter(|&fd| fd > 2 || fd < 0).collect();
+        let mut kept: Vec<c_int> = options.pass_fds.iter().copied().filter(|fd| !(0..=2).contains(fd)).collect();
         kept.sort_unstable();
         kept.dedup();
         let mut next = 3;
