@@ -105,7 +105,8 @@ typedef enum evl_error {
     EVL_EOPTIONS = -20010,
     // The process was forked since the loop was made: call evl_loop_after_fork.
     EVL_EFORKED = -20011,
-    // Somebody else owns it: a signal that another loop handles.
+    // Somebody else uses it: a signal that another loop handles, a descriptor that an operation or a transport
+    // waits for.
     EVL_EBUSY = -20012,
     // The policy does not implement this operation.
     EVL_ENOTIMPLEMENTED = -20013,
@@ -1217,10 +1218,11 @@ EVL_API int evl_loop_call_exception_handler(evl_loop *event_loop, const struct e
 // A reader that fd had before is replaced: its handle is cancelled. Remove it before closing fd. context NULL:
 // the current context is captured, and is the same for every call. out may be NULL; else *out is your
 // reference to a handle, whose cancel removes the reader, too. On the loop's thread. Errors: -EINVAL (NULL
-// loop or callback), -EBADF (negative or closed fd), -EPERM (a regular file or directory: always ready, cannot
-// be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader
-// that was there before stays. Where fd's watchers were changed in this iteration already, the kernel is asked
-// at the next poll, and its error goes to the exception handler, and fd's watchers are cancelled.
+// loop or callback), -EBADF (negative or closed fd), EVL_EBUSY (an operation or a transport uses fd), -EPERM (a
+// regular file or directory: always ready, cannot be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED,
+// EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader that was there before stays. Where fd's watchers were
+// changed in this iteration already, the kernel is asked at the next poll, and its error goes to the exception
+// handler, and fd's watchers are cancelled.
 EVL_API
 int evl_loop_add_reader(evl_loop *event_loop,
                         int fd,
@@ -1243,9 +1245,11 @@ int evl_loop_add_writer(evl_loop *event_loop,
 // Removes fd's reader and cancels its handle: loop.remove_reader. Returns 1, or 0 when there was none. The
 // descriptor may be closed already.
 //
-// On the loop's thread. Errors: -EINVAL (NULL), -EBADF (negative fd), EVL_ECLOSED, EVL_EWRONGTHREAD,
-// EVL_EFORKED.
-EVL_API int evl_loop_remove_reader(evl_loop *event_loop, int fd);
+// On the loop's thread. Errors: -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (fd has no reader of yours, and an
+// operation or a transport uses it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_remove_reader(evl_loop *event_loop,
+                           int fd);
 
 // Removes fd's writer and cancels its handle: loop.remove_writer. Rules and errors as evl_loop_remove_reader.
 EVL_API int evl_loop_remove_writer(evl_loop *event_loop, int fd);
@@ -1253,8 +1257,8 @@ EVL_API int evl_loop_remove_writer(evl_loop *event_loop, int fd);
 // Stops calling fd's reader, and keeps it registered. Pausing twice is pausing once. A call that is ready
 // already is withheld, too.
 //
-// On the loop's thread. Errors: -ENOENT (fd has no reader), -EINVAL (NULL), -EBADF (negative fd), EVL_ECLOSED,
-// EVL_EWRONGTHREAD, EVL_EFORKED.
+// On the loop's thread. Errors: -ENOENT (fd has no reader), -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (as
+// evl_loop_remove_reader), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API
 int evl_loop_pause_reader(evl_loop *event_loop,
                           int fd);

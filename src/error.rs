@@ -116,7 +116,7 @@ const OWN: &[Row] = &[
     (-20009, c"EVL_EPANIC", c"the library failed inside; the loop can only be closed"),
     (-20010, c"EVL_EOPTIONS", c"a sized struct has a wrong size or an unknown setting"),
     (-20011, c"EVL_EFORKED", c"the process was forked since the loop was made"),
-    (-20012, c"EVL_EBUSY", c"another loop owns it"),
+    (-20012, c"EVL_EBUSY", c"somebody else uses it"),
     (-20013, c"EVL_ENOTIMPLEMENTED", c"the policy does not implement this"),
     (-20014, c"EVL_ENOVALUE", c"the context variable has no value"),
     (-20015, c"EVL_ETOKEN", c"the token was used, or belongs elsewhere"),

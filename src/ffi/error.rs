@@ -35,7 +35,8 @@ pub enum evl_error {
     EVL_EOPTIONS = -20010,
     /// The process was forked since the loop was made: call evl_loop_after_fork.
     EVL_EFORKED = -20011,
-    /// Somebody else owns it: a signal that another loop handles.
+    /// Somebody else uses it: a signal that another loop handles, a descriptor that an operation or a transport
+    /// waits for.
     EVL_EBUSY = -20012,
     /// The policy does not implement this operation.
     EVL_ENOTIMPLEMENTED = -20013,
