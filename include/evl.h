@@ -1218,8 +1218,8 @@ EVL_API int evl_loop_call_exception_handler(evl_loop *event_loop, const struct e
 // A reader that fd had before is replaced: its handle is cancelled. Remove it before closing fd. context NULL:
 // the current context is captured, and is the same for every call. out may be NULL; else *out is your
 // reference to a handle, whose cancel removes the reader, too. On the loop's thread. Errors: -EINVAL (NULL
-// loop or callback), -EBADF (negative or closed fd), EVL_EBUSY (an operation or a transport uses fd), -EPERM (a
-// regular file or directory: always ready, cannot be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED,
+// loop or callback), -EBADF (negative or closed fd), EVL_EBUSY (an operation or a transport uses fd), -EPERM
+// (a regular file or directory: always ready, cannot be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED,
 // EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader that was there before stays. Where fd's watchers were
 // changed in this iteration already, the kernel is asked at the next poll, and its error goes to the exception
 // handler, and fd's watchers are cancelled.
@@ -1245,11 +1245,9 @@ int evl_loop_add_writer(evl_loop *event_loop,
 // Removes fd's reader and cancels its handle: loop.remove_reader. Returns 1, or 0 when there was none. The
 // descriptor may be closed already.
 //
-// On the loop's thread. Errors: -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (fd has no reader of yours, and an
-// operation or a transport uses it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API
-int evl_loop_remove_reader(evl_loop *event_loop,
-                           int fd);
+// On the loop's thread. Errors: -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (fd has no reader of yours,
+// and an operation or a transport uses it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_remove_reader(evl_loop *event_loop, int fd);
 
 // Removes fd's writer and cancels its handle: loop.remove_writer. Rules and errors as evl_loop_remove_reader.
 EVL_API int evl_loop_remove_writer(evl_loop *event_loop, int fd);
@@ -1257,11 +1255,9 @@ EVL_API int evl_loop_remove_writer(evl_loop *event_loop, int fd);
 // Stops calling fd's reader, and keeps it registered. Pausing twice is pausing once. A call that is ready
 // already is withheld, too.
 //
-// On the loop's thread. Errors: -ENOENT (fd has no reader), -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (as
-// evl_loop_remove_reader), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API
-int evl_loop_pause_reader(evl_loop *event_loop,
-                          int fd);
+// On the loop's thread. Errors: -ENOENT (fd has no reader), -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY
+// (as evl_loop_remove_reader), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_loop_pause_reader(evl_loop *event_loop, int fd);
 
 // Calls fd's reader again after evl_loop_pause_reader; what is readable now counts. Errors as
 // evl_loop_pause_reader.
@@ -1748,24 +1744,25 @@ int evl_run(evl_step_fn step,
 // stream's end.
 //
 // As all of the evl_loop_sock_ functions: the system call is tried at once, and again whenever fd is ready,
-// until it has gone through. fd may be blocking where nothing else is said; the loop never blocks. One operation
-// may wait to read from fd and one to write, not more. *out is your reference to the future, which may be done
-// already; out may be NULL. Cancel what waits on a descriptor before you close it: evl cannot see that. A
-// cancelled operation is done at once. What goes wrong is the future's error, with a message such as "recv:
-// connection reset by the peer". On the loop's thread. Errors of the call, which then has done nothing: -EBADF,
-// -ENOTSOCK, -EINVAL (NULL, and what the kernel refuses), -EOPNOTSUPP, -EAFNOSUPPORT, -EFAULT, EVL_EBUSY (fd has
-// a reader, or is waited for already), -ENOMEM, -ENOSPC, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, EVL_EPANIC.
+// until it has gone through. fd may be blocking where nothing else is said; the loop never blocks. One
+// operation may wait to read from fd and one to write, not more. *out is your reference to the future, which
+// may be done already; out may be NULL. Cancel what waits on a descriptor before you close it: evl cannot see
+// that. A cancelled operation is done at once. What goes wrong is the future's error, with a message such as
+// "recv: connection reset by the peer". On the loop's thread. Errors of the call, which then has done nothing:
+// -EBADF, -ENOTSOCK, -EINVAL (NULL, and what the kernel refuses), -EOPNOTSUPP, -EAFNOSUPPORT, -EFAULT,
+// EVL_EBUSY (fd has a reader, or is waited for already), -ENOMEM, -ENOSPC, EVL_ECLOSED, EVL_EWRONGTHREAD,
+// EVL_EFORKED, EVL_EPANIC.
 EVL_API
 int evl_loop_sock_recv(evl_loop *event_loop,
                        int fd,
                        size_t size,
                        evl_future **out);
 
-// Receives at most size bytes into buffer: loop.sock_recv_into. The result is how many (evl_future_result_int);
-// 0 at the stream's end.
+// Receives at most size bytes into buffer: loop.sock_recv_into. The result is how many
+// (evl_future_result_int); 0 at the stream's end.
 //
-// buffer is evl's until the future is done. Rules and errors as evl_loop_sock_recv; -EINVAL also when buffer is
-// NULL.
+// buffer is evl's until the future is done. Rules and errors as evl_loop_sock_recv; -EINVAL also when buffer
+// is NULL.
 EVL_API
 int evl_loop_sock_recv_into(evl_loop *event_loop,
                             int fd,
@@ -1779,8 +1776,8 @@ int evl_loop_sock_recv_into(evl_loop *event_loop,
 // Rules and errors as evl_loop_sock_recv.
 EVL_API int evl_loop_sock_recvfrom(evl_loop *event_loop, int fd, size_t size, evl_future **out);
 
-// Receives a datagram into buffer: loop.sock_recvfrom_into. The result is how many bytes (evl_future_result_int)
-// and who sent them (evl_future_result_address).
+// Receives a datagram into buffer: loop.sock_recvfrom_into. The result is how many bytes
+// (evl_future_result_int) and who sent them (evl_future_result_address).
 //
 // Rules and errors as evl_loop_sock_recv_into.
 EVL_API
@@ -1804,8 +1801,8 @@ int evl_loop_sock_sendall(evl_loop *event_loop,
 
 // Sends a datagram: loop.sock_sendto. The result is how many bytes were sent (evl_future_result_int).
 //
-// address is a struct sockaddr, and copied; NULL with size 0 sends to whom fd is connected to. Ownership, rules and
-// errors as evl_loop_sock_sendall.
+// address is a struct sockaddr, and copied; NULL with size 0 sends to whom fd is connected to. Ownership,
+// rules and errors as evl_loop_sock_sendall.
 EVL_API
 int evl_loop_sock_sendto(evl_loop *event_loop,
                          int fd,
@@ -1815,11 +1812,11 @@ int evl_loop_sock_sendto(evl_loop *event_loop,
                          uint32_t address_size,
                          evl_future **out);
 
-// Connects: loop.sock_connect. The result is NULL. An error's message is such as "connect 127.0.0.1:80: connection
-// refused".
+// Connects: loop.sock_connect. The result is NULL. An error's message is such as "connect 127.0.0.1:80:
+// connection refused".
 //
-// fd must be non-blocking. address is a struct sockaddr, not a name, and copied. After a cancel the kernel may go
-// on connecting: close fd. A unix socket whose listener is full fails with -EAGAIN. Rules and errors as
+// fd must be non-blocking. address is a struct sockaddr, not a name, and copied. After a cancel the kernel may
+// go on connecting: close fd. A unix socket whose listener is full fails with -EAGAIN. Rules and errors as
 // evl_loop_sock_recv; EVL_EBUSY when fd has a writer, -EINVAL also when fd is blocking or address NULL.
 EVL_API
 int evl_loop_sock_connect(evl_loop *event_loop,
@@ -1828,25 +1825,23 @@ int evl_loop_sock_connect(evl_loop *event_loop,
                           uint32_t address_size,
                           evl_future **out);
 
-// Accepts a connection: loop.sock_accept. The result is its descriptor (evl_future_result_int), non-blocking and
-// close-on-exec, and the peer's address (evl_future_result_address).
+// Accepts a connection: loop.sock_accept. The result is its descriptor (evl_future_result_int), non-blocking
+// and close-on-exec, and the peer's address (evl_future_result_address).
 //
 // fd must be listening and non-blocking. The descriptor is the future's until somebody asks for it by
-// evl_future_result_int, and is that caller's to close from then on; one that nobody asks for is closed with the
-// future, and out NULL closes it at once. Rules and errors as evl_loop_sock_recv; -EINVAL also when fd is blocking
-// or does not listen.
-EVL_API
-int evl_loop_sock_accept(evl_loop *event_loop,
-                         int fd,
-                         evl_future **out);
+// evl_future_result_int, and is that caller's to close from then on; one that nobody asks for is closed with
+// the future, and out NULL closes it at once. Rules and errors as evl_loop_sock_recv; -EINVAL also when fd is
+// blocking or does not listen.
+EVL_API int evl_loop_sock_accept(evl_loop *event_loop, int fd, evl_future **out);
 
-// Sends count bytes of the file file_fd, from offset on, or up to its end if that comes first: loop.sock_sendfile.
-// count 0: up to its end. The result is how many bytes were sent (evl_future_result_int).
+// Sends count bytes of the file file_fd, from offset on, or up to its end if that comes first:
+// loop.sock_sendfile. count 0: up to its end. The result is how many bytes were sent (evl_future_result_int).
 //
-// The file is a regular one or a block device; it must stay open until the future is done, and its own position
-// is neither used nor moved. It is sent by sendfile(2); where the kernel cannot do that for the file, it is read
-// in the loop's thread and sent. fd must be non-blocking. Rules and errors as evl_loop_sock_sendall; -EINVAL also
-// when fd is blocking, offset or count negative, or file_fd another kind of file.
+// The file is a regular one or a block device; it must stay open until the future is done, and its own
+// position is neither used nor moved. It is sent by sendfile(2); where the kernel cannot do that for the file,
+// it is read in the loop's thread and sent. fd must be non-blocking. Rules and errors as
+// evl_loop_sock_sendall; -EINVAL also when fd is blocking, offset or count negative, or file_fd another kind
+// of file.
 EVL_API
 int evl_loop_sock_sendfile(evl_loop *event_loop,
                            int fd,

@@ -15,8 +15,8 @@ use crate::engine::watch::Direction;
 /// A reader that fd had before is replaced: its handle is cancelled. Remove it before closing fd. context NULL:
 /// the current context is captured, and is the same for every call. out may be NULL; else *out is your
 /// reference to a handle, whose cancel removes the reader, too. On the loop's thread. Errors: -EINVAL (NULL
-/// loop or callback), -EBADF (negative or closed fd), EVL_EBUSY (an operation or a transport uses fd), -EPERM (a
-/// regular file or directory: always ready, cannot be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED,
+/// loop or callback), -EBADF (negative or closed fd), EVL_EBUSY (an operation or a transport uses fd), -EPERM
+/// (a regular file or directory: always ready, cannot be watched), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED,
 /// EVL_EPANIC, -ENOMEM, -ENOSPC. On an error, a reader that was there before stays. Where fd's watchers were
 /// changed in this iteration already, the kernel is asked at the next poll, and its error goes to the exception
 /// handler, and fd's watchers are cancelled.
@@ -62,8 +62,8 @@ pub unsafe extern "C-unwind" fn evl_loop_add_writer(
 /// Removes fd's reader and cancels its handle: loop.remove_reader. Returns 1, or 0 when there was none. The
 /// descriptor may be closed already.
 ///
-/// On the loop's thread. Errors: -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (fd has no reader of yours, and an
-/// operation or a transport uses it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+/// On the loop's thread. Errors: -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (fd has no reader of yours,
+/// and an operation or a transport uses it), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_remove_reader(event_loop: *mut evl_loop, fd: c_int) -> c_int {
     // SAFETY: a live loop or NULL, as documented.
@@ -80,8 +80,8 @@ pub unsafe extern "C-unwind" fn evl_loop_remove_writer(event_loop: *mut evl_loop
 /// Stops calling fd's reader, and keeps it registered. Pausing twice is pausing once. A call that is ready
 /// already is withheld, too.
 ///
-/// On the loop's thread. Errors: -ENOENT (fd has no reader), -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY (as
-/// evl_loop_remove_reader), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+/// On the loop's thread. Errors: -ENOENT (fd has no reader), -EINVAL (NULL), -EBADF (negative fd), EVL_EBUSY
+/// (as evl_loop_remove_reader), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_pause_reader(event_loop: *mut evl_loop, fd: c_int) -> c_int {
     // SAFETY: a live loop or NULL, as documented.
