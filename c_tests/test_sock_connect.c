@@ -134,4 +134,40 @@ TEST(connections_do_not_leak) {
     CHECK(count_descriptors() <= before);
 }
 
+/* A future that ends as the accept does hands the connection on, or closes it. */
+TEST(connections_through_another_future) {
+    evl_loop *loop = real_loop();
+    struct sockaddr_in address;
+    int before = count_descriptors(), listener = listening(&address, 5), taken, i;
+    for (taken = 0; taken < 2; taken++)
+        for (i = 0; i < 2; i++) {
+            evl_future *accepting = NULL, *outer = NULL;
+            const void *peer = NULL;
+            uint32_t size = 0;
+            int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+            if (i == 1)
+                CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+            CHECK_CODE(evl_loop_sock_accept(loop, listener, &accepting), 0);
+            CHECK_CODE(evl_wait_for(accepting, EVL_SECONDS(20), &outer), 0);
+            evl_future_unref(accepting);
+            if (i == 0)
+                CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+            finish(loop, outer);
+            CHECK_CODE(evl_future_result_address(outer, &peer, &size), 0);
+            CHECK_INT(size, sizeof address);
+            if (taken) {
+                int64_t fd = end_number(outer);
+                CHECK(is_open((int)fd));
+                close((int)fd);
+            } else {
+                evl_future_unref(outer);
+            }
+            CHECK(recv(client, &size, 1, 0) == 0); /* closed either way */
+            close(client);
+        }
+    close(listener);
+    end_loop(loop);
+    CHECK(count_descriptors() <= before);
+}
+
 TEST_MAIN()
