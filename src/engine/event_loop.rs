@@ -156,6 +156,13 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Frees a cell of the loop's own arena, which nobody has any more.
+    #[inline]
+    pub(super) fn free_own(&mut self, cell: *const Handle) {
+        self.cells.put(cell);
+        self.live_cells -= 1;
+    }
+
     /// Whether a callback of this loop may be on the stack.
     pub(super) fn is_on_the_stack(&self) -> bool {
         self.runs + self.calls > 0

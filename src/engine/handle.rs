@@ -12,13 +12,13 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 use super::arena::Page;
 use super::callback::{self, CallFn};
 use super::context::Word;
 use super::debug;
-use super::event_loop::EventLoop;
+use super::event_loop::{EventLoop, Owned};
 use super::lifetime;
 use super::ready::Entry;
 use crate::lock::Lock;
@@ -67,23 +67,28 @@ pub(crate) const HELD: u16 = IN_RING | STARTED | RUNNING | REGISTERED;
 pub struct Handle {
     pub(crate) function: Cell<Option<CallFn>>,
     pub(crate) arg: Cell<*mut c_void>,
-    // From here on is what cancelling touches, together.
     pub(crate) context: Cell<Word>,
     pub(crate) free: Cell<Option<CallFn>>,
-    /// The deadline of a timer; the number of a watcher or signal; in a free cell, the next free one.
+    /// The deadline of a timer; the number of a watcher or signal.
     pub(crate) deadline: AtomicI64,
-    /// References of the host.
-    pub(crate) refs: AtomicU32,
     /// Ties are broken by it: the order in which deadlines were set.
     pub(crate) order: Cell<u32>,
+    // From here on is what cancelling and giving back touch, in one cache line of most cells.
+    /// References of the host.
+    pub(crate) refs: AtomicU32,
     /// The key by which the timers know it; any other key for this cell is stale.
     pub(crate) key: Cell<u32>,
     flags: AtomicU16,
     /// Whether the loop's table has an entry for it.
     extra: AtomicBool,
-    /// Whether arg was released.
-    released: AtomicBool,
+    /// What there may be to release: ARG, CONTEXT.
+    owes: AtomicU8,
 }
+
+/// There is an arg to release, and it was not released yet.
+const ARG: u8 = 1;
+/// Its context may be something.
+const CONTEXT: u8 = 2;
 
 /// What the host has to release of a handle that is gone.
 pub(crate) struct Remains {
@@ -159,6 +164,8 @@ impl Handle {
         self.free.set(free);
         self.context.set(context);
         self.init(refs, flags, number);
+        let arg = if free.is_some() { ARG } else { 0 };
+        self.owes.store(arg | if context.is_none() { 0 } else { CONTEXT }, Ordering::Relaxed);
     }
 
     #[inline]
@@ -168,15 +175,8 @@ impl Handle {
         self.key.set(0);
         self.flags.store(flags, Ordering::Relaxed);
         self.extra.store(false, Ordering::Relaxed);
-        self.released.store(false, Ordering::Relaxed);
+        self.owes.store(0, Ordering::Relaxed);
         self.refs.store(refs, Ordering::Relaxed);
-    }
-
-    /// Marks a cell that nobody has.
-    #[inline]
-    pub(crate) fn init_free(&self) {
-        self.flags.store(0, Ordering::Relaxed);
-        self.refs.store(0, Ordering::Relaxed);
     }
 
     /// Whether somebody has it.
@@ -187,6 +187,12 @@ impl Handle {
     #[inline]
     pub(crate) fn has(&self, flags: u16) -> bool {
         self.flags.load(Ordering::Relaxed) & flags != 0
+    }
+
+    /// The flags among `mask`.
+    #[inline]
+    pub(crate) fn among(&self, mask: u16) -> u16 {
+        self.flags.load(Ordering::Relaxed) & mask
     }
 
     /// On the owner's thread only, which is what makes a load and a store enough.
@@ -258,7 +264,8 @@ impl Handle {
 
     #[inline]
     pub(crate) fn page(&self) -> &Page {
-        Page::of(self)
+        // SAFETY: every Handle lies in a page, which lives as long as its cells; what others than the arena read of it never changes.
+        unsafe { &*Page::of(std::ptr::from_ref(self).cast()) }
     }
 
     /// The loop this belongs to. Its memory outlives the handle.
@@ -315,11 +322,11 @@ impl Handle {
             return false;
         }
         if !cell.has(HELD) {
-            if cell.free.get().is_some() || !cell.context.get().is_none() || cell.page().shared {
+            if cell.owes.load(Ordering::Acquire) != 0 || cell.page().shared {
                 return false;
             }
-            // SAFETY: neither the host nor the loop has it, and it has nothing of the host.
-            unsafe { lifetime::free_cell(cell.event_loop(), handle, false) };
+            // Neither the host nor the loop has it, and it has nothing of the host.
+            Owned::running(cell.owner()).with(|state| state.free_own(handle));
             return true;
         }
         cell.refs.store(0, Ordering::Relaxed);
@@ -396,7 +403,7 @@ impl Handle {
         if cell.extra.load(Ordering::Acquire) && !cell.drop_extra() {
             return None;
         }
-        let free = cell.free.get().filter(|_| !cell.mark_released());
+        let free = cell.free.get().filter(|_| cell.owes_arg() && !cell.mark_released());
         let remains = Remains { arg: cell.arg.get(), free, context: cell.context.replace(Word::NONE) };
         // SAFETY: as above.
         unsafe { lifetime::free_cell(cell.event_loop(), handle, closed) };
@@ -424,21 +431,32 @@ impl Handle {
     /// reference meanwhile: whoever calls this and has none does not use the handle afterwards.
     #[inline]
     pub(crate) fn release_arg(&self) {
-        let free = self.free.get();
-        if free.is_some() && !self.mark_released() {
-            callback::release(self.arg.get(), free);
+        if self.owes_arg() && !self.mark_released() {
+            callback::release(self.arg.get(), self.free.get());
         }
     }
 
     /// Whether arg was released before. On a closed loop, several threads may ask at once.
     fn mark_released(&self) -> bool {
         if self.owner().is_owned_here() {
-            let before = self.released.load(Ordering::Relaxed);
-            self.released.store(true, Ordering::Relaxed);
-            before
+            let before = self.owes.load(Ordering::Relaxed);
+            self.owes.store(before & !ARG, Ordering::Relaxed);
+            before & ARG == 0
         } else {
-            self.released.swap(true, Ordering::AcqRel)
+            self.owes.fetch_and(!ARG, Ordering::AcqRel) & ARG == 0
         }
+    }
+
+    /// Whether there is an arg to release.
+    #[inline]
+    pub(crate) fn owes_arg(&self) -> bool {
+        self.owes.load(Ordering::Relaxed) & ARG != 0
+    }
+
+    /// Its context was made something, or may have been.
+    #[cold]
+    pub(crate) fn note_context(&self) {
+        self.owes.fetch_or(CONTEXT, Ordering::AcqRel);
     }
 
     fn address(&self) -> usize {

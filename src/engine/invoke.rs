@@ -14,12 +14,13 @@ use crate::error::{Error, Result};
 
 impl Owned<'_> {
     /// Runs what is ready now.
+    #[inline(never)]
     pub(super) fn run_ready(&self) -> Result<usize> {
-        let thread = thread::current();
         let ready = self.with(|state| state.ready.len());
         if ready == 0 {
             return Ok(0);
         }
+        let thread = thread::current();
         let mut ran = 0;
         let mut result = Ok(());
         // Callbacks that were scheduled without a context run in this one, which stays empty unless they set a variable.
@@ -27,37 +28,35 @@ impl Owned<'_> {
         let mut word = Word::NONE;
         let outside = thread.slot.get();
         thread.in_callback.set(true);
+        thread.slot.set(&raw mut word);
         for _ in 0..ready {
             let Some(entry) = self.with(|state| state.ready.pop()) else { break };
-            match entry.function {
-                Some(function) if entry.context.is_none() => {
-                    ran += 1;
-                    thread.slot.set(&raw mut word);
-                    // SAFETY: the host gave both to be called together, once.
-                    guarded(|| unsafe { function(entry.arg) });
-                    if thread.attention.get() != 0 {
-                        context::unwind(thread, &raw mut word);
-                    }
-                    thread.slot.set(outside);
-                    if thread.attention.get() != 0 || entry.free.is_some() {
-                        result = self.finish_entry(thread, &entry, &raw mut word);
-                    }
+            if let Some(function) = entry.function
+                && entry.context.is_none()
+            {
+                ran += 1;
+                // SAFETY: the host gave both to be called together, once.
+                guarded(|| unsafe { function(entry.arg) });
+                if thread.attention.get() == 0 && entry.free.is_none() {
+                    continue;
                 }
-                Some(function) => {
-                    ran += 1;
-                    result = self.run_in_context(thread, function, entry);
+                if thread.attention.get() != 0 {
+                    context::unwind(thread, &raw mut word);
                 }
-                None if entry.arg.is_null() => {}
-                None => {
-                    let (done, called) = self.run_queued(thread, entry.arg.cast_const().cast());
-                    result = done;
-                    ran += usize::from(called);
-                }
+                thread.slot.set(outside);
+                result = self.finish_entry(thread, &entry, &raw mut word);
+            } else {
+                thread.slot.set(outside);
+                let (done, called) = self.run_other(thread, entry);
+                result = done;
+                ran += usize::from(called);
             }
+            thread.slot.set(&raw mut word);
             if result.is_err() {
                 break;
             }
         }
+        thread.slot.set(outside);
         thread.in_callback.set(false);
         self.with(|state| state.counters.callbacks += ran as u64);
         result.map(|()| ran)
@@ -132,6 +131,16 @@ impl Owned<'_> {
             thread.attention.set(thread.attention.get() | thread::EXIT);
         }
         result
+    }
+
+    /// Runs an entry that has a handle or a context, and tells whether its callback was called.
+    #[inline(never)]
+    fn run_other(&self, thread: &Thread, entry: Entry) -> (Result<()>, bool) {
+        match entry.function {
+            Some(function) => (self.run_in_context(thread, function, entry), true),
+            None if entry.arg.is_null() => (Ok(()), false),
+            None => self.run_queued(thread, entry.arg.cast_const().cast()),
+        }
     }
 
     /// What follows from how a callback without a handle and without a context of its own went.
@@ -217,6 +226,9 @@ impl Owned<'_> {
             thread.slot.set(outside);
         } else {
             told = self.call_elaborately(thread, handle, function);
+        }
+        if !handle.context.get().is_none() {
+            handle.note_context();
         }
         if handle.has(CANCELLED | PERIODIC) {
             told = told.and(self.go_on(handle));

@@ -111,9 +111,11 @@ impl Owned<'_> {
     /// Moves the timers that are due to the ready queue.
     #[inline]
     fn take_due(&self) -> Result<()> {
-        if self.with(|state| state.timers.is_empty()) {
-            return Ok(());
-        }
+        if self.with(|state| state.timers.is_empty()) { Ok(()) } else { self.move_due() }
+    }
+
+    #[inline(never)]
+    fn move_due(&self) -> Result<()> {
         let now = self.now();
         self.with(|state| {
             loop {
@@ -128,8 +130,7 @@ impl Owned<'_> {
                 }
                 // Nobody can ask for this one any more: its words are all that is needed.
                 state.ready.push(cell.entry())?;
-                state.cells.put(timer);
-                state.live_cells -= 1;
+                state.free_own(timer);
             }
         })
     }

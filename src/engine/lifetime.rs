@@ -239,10 +239,7 @@ pub(crate) unsafe fn free_cell(this: *const EventLoop, cell: *const Handle, clos
         if unsafe { (*cell).page().shared } {
             event_loop.shared_cells.lock().put(cell);
         } else {
-            Owned::running(event_loop).with(|state| {
-                state.cells.put(cell);
-                state.live_cells -= 1;
-            });
+            Owned::running(event_loop).with(|state| state.free_own(cell));
             return;
         }
     }

@@ -1,7 +1,9 @@
 //! The loop: what is ready, what is due, what is watched, and one iteration over it all.
 
 pub(crate) mod arena;
+pub(crate) mod bag;
 pub mod callback;
+pub(crate) mod chunk;
 pub(crate) mod clock;
 pub mod context;
 pub(crate) mod debug;

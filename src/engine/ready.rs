@@ -1,5 +1,6 @@
 //! The ready queue: a ring whose size is a power of two.
 
+use std::alloc::{self, Layout};
 use std::ffi::c_void;
 
 use super::callback::CallFn;
@@ -33,6 +34,8 @@ impl Entry {
 /// The queue. Positions count up for ever and wrap; a place in the buffer is a position's low bits.
 pub(crate) struct Ready {
     buffer: *mut Entry,
+    /// How many entries there can be, and the mask for their places; both kept, so that pushing needs fewer registers.
+    capacity: usize,
     mask: usize,
     head: usize,
     tail: usize,
@@ -40,8 +43,7 @@ pub(crate) struct Ready {
 
 impl Ready {
     pub(crate) const fn new() -> Self {
-        // An empty buffer counts as full: head + 0 == tail.
-        Ready { buffer: std::ptr::null_mut(), mask: usize::MAX, head: 0, tail: 0 }
+        Ready { buffer: std::ptr::null_mut(), capacity: 0, mask: 0, head: 0, tail: 0 }
     }
 
     #[inline]
@@ -49,13 +51,9 @@ impl Ready {
         self.tail.wrapping_sub(self.head)
     }
 
-    fn capacity(&self) -> usize {
-        self.mask.wrapping_add(1)
-    }
-
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.len() == self.capacity()
+        self.len() == self.capacity
     }
 
     /// Appends when there is room.
@@ -84,7 +82,7 @@ impl Ready {
     /// Makes room for `more` entries, so that as many pushes cannot fail.
     #[inline]
     pub(crate) fn reserve(&mut self, more: usize) -> Result<()> {
-        if self.capacity() - self.len() < more { self.grow(more) } else { Ok(()) }
+        if self.capacity - self.len() < more { self.grow(more) } else { Ok(()) }
     }
 
     #[inline]
@@ -117,27 +115,45 @@ impl Ready {
         entries.filter(|entry| entry.handle().is_none_or(|handle| !handle.is_null()))
     }
 
+    /// Makes room for `more` entries beyond those there are. What lies where it may stay is not copied.
     #[cold]
     fn grow(&mut self, more: usize) -> Result<()> {
-        let length = self.len();
+        let (length, before) = (self.len(), self.capacity);
         let wanted =
             length.checked_add(more).and_then(usize::checked_next_power_of_two).ok_or(Error::NO_MEMORY)?.max(32);
-        let mut buffer: Vec<Entry> = Vec::new();
-        buffer.try_reserve_exact(wanted).map_err(|_| Error::NO_MEMORY)?;
-        buffer.extend(self.iter());
-        let length = buffer.len();
-        let buffer = std::mem::ManuallyDrop::new(buffer).as_mut_ptr();
-        // The old buffer is freed by the drop of what is replaced.
-        *self = Ready { buffer, mask: wanted - 1, head: 0, tail: length };
+        let layout = Layout::array::<Entry>(wanted).map_err(|_| Error::NO_MEMORY)?;
+        // SAFETY: the layout's size is not zero; a buffer was allocated here, with its capacity's layout.
+        let buffer: *mut Entry = unsafe {
+            if self.buffer.is_null() {
+                alloc::alloc(layout)
+            } else {
+                alloc::realloc(self.buffer.cast(), Self::layout(before), layout.size())
+            }
+        }
+        .cast();
+        if buffer.is_null() {
+            return Err(Error::NO_MEMORY);
+        }
+        let head = self.head & self.mask;
+        // SAFETY: what stood at the beginning because the end was reached moves behind that end: the buffer has twice the size
+        // or more, and the two do not overlap.
+        unsafe { buffer.add(before).copy_from_nonoverlapping(buffer, (head + length).saturating_sub(before)) };
+        (self.buffer, self.capacity, self.mask) = (buffer, wanted, wanted - 1);
+        (self.head, self.tail) = (head, head + length);
         Ok(())
+    }
+
+    fn layout(capacity: usize) -> Layout {
+        // SAFETY: `grow` has made the same layout before.
+        unsafe { Layout::array::<Entry>(capacity).unwrap_unchecked() }
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
         if !self.buffer.is_null() {
-            // SAFETY: made by `grow` as a Vec of exactly this capacity; entries need no drop.
-            drop(unsafe { Vec::from_raw_parts(self.buffer, 0, self.capacity()) });
+            // SAFETY: allocated by `grow` with this layout; entries need no drop.
+            unsafe { alloc::dealloc(self.buffer.cast(), Self::layout(self.capacity)) };
         }
     }
 }

@@ -450,11 +450,7 @@ fn check_usable(handle: &Handle) -> Result<()> {
 pub(crate) fn cancel_timer_fast(timer: &Handle) -> bool {
     // SAFETY: a handle keeps its loop's memory.
     let event_loop = unsafe { &*timer.event_loop() };
-    if !event_loop.is_owned_here()
-        || !timer.has(STARTED)
-        || timer.has(CANCELLED | RUNNING)
-        || timer.free.get().is_some()
-    {
+    if !event_loop.is_owned_here() || timer.among(STARTED | CANCELLED | RUNNING) != STARTED || timer.owes_arg() {
         return false;
     }
     timer.change(STARTED | QUEUED, CANCELLED);
@@ -468,8 +464,7 @@ pub(crate) fn reschedule_fast(timer: &Handle, when: i64) -> bool {
     // SAFETY: a handle keeps its loop's memory.
     let event_loop = unsafe { &*timer.event_loop() };
     event_loop.is_owned_here()
-        && timer.has(STARTED)
-        && !timer.has(CANCELLED | RUNNING | QUEUED)
+        && timer.among(STARTED | CANCELLED | RUNNING | QUEUED) == STARTED
         && Owned::running(event_loop).with(|state| state.timers.postpone(timer, when))
 }
 
@@ -496,5 +491,7 @@ pub(crate) fn context_of(handle: &Handle) -> Result<*const Context> {
         Err(error) => return Err(*error),
     };
     // SAFETY: the loop is this thread's; or nobody's any more, and this thread has the lock.
-    Ok(unsafe { context::object_of(handle.context.as_ptr(), handle.has(RUNNING)) })
+    let object = unsafe { context::object_of(handle.context.as_ptr(), handle.has(RUNNING)) };
+    handle.note_context();
+    Ok(object)
 }

@@ -8,15 +8,21 @@
 //! comes up or when three keys in four are stale. Moving a deadline later leaves even the key: when it comes up early, it is placed
 //! again.
 
+use std::cell::Cell;
+use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
-use super::arena::{Arena, Page, prefetch};
+use super::arena::{Arena, Page, prefetch_line};
+use super::bag::Short;
 use super::handle::Handle;
 use super::wheel::{Advance, Wheel};
 use crate::error::{Error, Result};
 
 /// How many keys a heap alone is best for.
 const FEW: usize = 1024;
+
+/// How many timers before they are taken their cells are asked for.
+const AHEAD: usize = 16;
 
 /// Deadline, order and slot, from the highest bits down: comparing keys is comparing numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +32,18 @@ impl Key {
     #[inline]
     fn new(deadline: i64, order: u32, slot: u32) -> Key {
         Key(u128::from(unsigned(deadline)) << 64 | u128::from(order) << 32 | u128::from(slot))
+    }
+
+    /// The key that was shortened in a slot that begins at `start`.
+    #[inline]
+    pub(crate) fn whole(start: u64, short: Short) -> Key {
+        let deadline = start & !u64::from(u32::MAX) | u64::from(short.low);
+        Key(u128::from(deadline) << 64 | u128::from(short.order) << 32 | u128::from(short.slot))
+    }
+
+    #[inline]
+    pub(crate) fn short(self) -> Short {
+        Short { low: self.deadline() as u32, order: self.order(), slot: self.slot() }
     }
 
     /// The deadline as an unsigned number that compares in the same way.
@@ -91,7 +109,7 @@ impl Timers {
     #[inline]
     pub(crate) fn start(&mut self, cells: &Arena, cell: &Handle) -> Result<()> {
         let order = self.take_order(cells);
-        self.place(Key::new(cell.when(), order, Page::slot_of(cell)))?;
+        self.place(cells, Key::new(cell.when(), order, Page::slot_of(cell)))?;
         cell.order.set(order);
         cell.key.set(order);
         Ok(())
@@ -141,7 +159,7 @@ impl Timers {
         }
         let order = self.take_order(cells);
         if deadline < cell.when() {
-            self.place(Key::new(deadline, order, Page::slot_of(cell)))?;
+            self.place(cells, Key::new(deadline, order, Page::slot_of(cell)))?;
             cell.key.set(order);
             cell.order.set(order);
             cell.deadline.store(deadline, Ordering::Relaxed);
@@ -164,12 +182,24 @@ impl Timers {
 
     /// When the next timer is due, exactly. Looks through all of them.
     pub(crate) fn exact_next(&self, cells: &Arena) -> Option<i64> {
-        self.all().filter_map(|key| current(cells, key)).min().map(|key| signed(key.deadline()))
+        let mut first: Option<u64> = None;
+        self.each(cells, &mut |key| {
+            if let Some(deadline) = deadline_of(cells, key.short()) {
+                first = Some(first.map_or(deadline, |first| first.min(deadline)));
+            }
+            Ok(())
+        })
+        .ok()?;
+        first.map(signed)
     }
 
-    fn all(&self) -> impl Iterator<Item = Key> + '_ {
-        let wheel = self.wheel.iter().flat_map(|wheel| wheel.iter());
-        self.heap.iter().chain(&self.turn).chain(wheel).copied()
+    /// Shows `f` all keys, but for some stale ones.
+    #[inline(never)]
+    fn each(&self, cells: &Arena, f: &mut dyn FnMut(Key) -> Result<()>) -> Result<()> {
+        for &key in self.heap.iter().chain(&self.turn) {
+            f(key)?;
+        }
+        self.wheel.as_ref().map_or(Ok(()), |wheel| wheel.each(cells, f))
     }
 
     /// Takes the next timer that is due at `now`; it is no longer started.
@@ -186,7 +216,7 @@ impl Timers {
             if key.deadline() > now {
                 return Ok(None);
             }
-            self.remove_first(key);
+            self.remove_first(cells, key);
             let cell = cells.at(key.slot());
             // SAFETY: a settled key's cell is a started timer.
             unsafe { (*cell).key.set(0) };
@@ -196,14 +226,18 @@ impl Timers {
 
     /// All started timers in the order they would fire.
     pub(crate) fn sorted(&self, cells: &Arena) -> Vec<*const Handle> {
-        let mut keys: Vec<Key> = self.all().filter_map(|key| current(cells, key)).collect();
+        let mut keys = Vec::new();
+        let _ = self.each(cells, &mut |key| {
+            keys.extend(current(cells, key));
+            Ok(())
+        });
         sort(&mut keys);
-        keys.iter().map(|key| cells.at(key.slot())).collect()
+        keys.iter().rev().map(|key| cells.at(key.slot())).collect()
     }
 
     /// Puts a key where it belongs.
     #[inline]
-    fn place(&mut self, key: Key) -> Result<()> {
+    fn place(&mut self, cells: &Arena, key: Key) -> Result<()> {
         match &mut self.wheel {
             Some(wheel) if key.deadline() >= wheel.horizon() => wheel.insert(key),
             _ => {
@@ -212,7 +246,7 @@ impl Timers {
                 let far = self.wheel.as_ref().map_or(0, |wheel| wheel.len());
                 if self.heap.len() > FEW.max(far / 4) {
                     // Without memory for a wheel, the heap does.
-                    let _ = self.spill();
+                    let _ = self.spill(cells);
                 }
                 Ok(())
             }
@@ -221,11 +255,12 @@ impl Timers {
 
     /// There are many: moves them to a wheel that begins with the first. A wheel that begins too late is replaced.
     #[cold]
-    fn spill(&mut self) -> Result<()> {
+    fn spill(&mut self, cells: &Arena) -> Result<()> {
         let first = self.turn.last().map_or(self.heap[0], |&turn| turn.min(self.heap[0]));
         let mut wheel = Box::new(Wheel::new(first.deadline()));
-        let far = self.wheel.iter().flat_map(|wheel| wheel.iter());
-        self.heap.iter().chain(&self.turn).chain(far).try_for_each(|&key| wheel.insert(key))?;
+        self.each(cells, &mut |key| wheel.insert(key))?;
+        // Those that nobody knows any more are gone.
+        self.stale -= self.keys() - wheel.len();
         self.turn.clear();
         self.heap.clear();
         self.heap.shrink_to(FEW * 2);
@@ -240,16 +275,13 @@ impl Timers {
             self.wheel = None;
             return Ok(false);
         }
-        match wheel.advance(now, &mut self.turn)? {
+        match wheel.advance(cells, now, &mut self.turn)? {
             Advance::Nothing => return Ok(false),
-            Advance::Spread => {}
+            Advance::Spread(dropped) => self.stale -= dropped,
             Advance::Slot => {
-                for key in &self.turn {
-                    // They are about to be looked at, far from each other.
-                    prefetch(cells.at(key.slot()));
-                }
                 sort(&mut self.turn);
-                self.turn.reverse();
+                // They are about to be looked at, far from each other.
+                self.turn.iter().rev().take(AHEAD).for_each(|key| cells.prefetch(key.slot()));
             }
         }
         Ok(true)
@@ -267,8 +299,8 @@ impl Timers {
             match current(cells, key) {
                 Some(now) if now == key => return Some(key),
                 Some(now) => {
-                    self.remove_first(key);
-                    if self.place(now).is_err() {
+                    self.remove_first(cells, key);
+                    if self.place(cells, now).is_err() {
                         // No memory: it stays where it was, to be placed again later.
                         push(&mut self.heap, key);
                         return None;
@@ -277,7 +309,7 @@ impl Timers {
                     unsafe { (*cells.at(key.slot())).key.set(now.order()) };
                 }
                 None => {
-                    self.remove_first(key);
+                    self.remove_first(cells, key);
                     self.stale -= 1;
                 }
             }
@@ -286,9 +318,12 @@ impl Timers {
 
     /// Removes what [`Timers::first`] has found.
     #[inline]
-    fn remove_first(&mut self, key: Key) {
+    fn remove_first(&mut self, cells: &Arena, key: Key) {
         if self.turn.last() == Some(&key) {
             self.turn.pop();
+            if let Some(at) = self.turn.len().checked_sub(AHEAD) {
+                cells.prefetch(self.turn[at].slot());
+            }
         } else {
             pop(&mut self.heap);
         }
@@ -326,7 +361,9 @@ impl Timers {
         self.heap.retain(|&key| current(cells, key).is_some());
         self.turn.retain(|&key| current(cells, key).is_some());
         if let Some(wheel) = &mut self.wheel {
-            wheel.retain(|&key| current(cells, key).is_some());
+            let soon = |keys: &[Short]| keys.iter().for_each(|key| prefetch_line(key_of(cells, key.slot).cast()));
+            // SAFETY: as in `current`.
+            wheel.retain(soon, |key| unsafe { (*key_of(cells, key.slot)).get() == key.order });
         }
         self.stale = 0;
         for at in (0..self.heap.len().div_ceil(4)).rev() {
@@ -337,10 +374,24 @@ impl Timers {
     }
 }
 
-/// Apart, so that there is one sort in the library.
+/// Sorts, the first to fire last. Apart, so that there is one sort in the library.
 #[inline(never)]
 fn sort(keys: &mut [Key]) {
-    keys.sort_unstable();
+    keys.sort_unstable_by_key(|&key| std::cmp::Reverse(key));
+}
+
+/// Where a cell says which key it knows.
+#[inline]
+fn key_of(cells: &Arena, slot: u32) -> *const Cell<u32> {
+    cells.at(slot).cast::<u8>().wrapping_add(offset_of!(Handle, key)).cast()
+}
+
+/// The deadline of a key's timer now; None when the key is stale.
+#[inline]
+pub(crate) fn deadline_of(cells: &Arena, key: Short) -> Option<u64> {
+    // SAFETY: as in `current`.
+    let cell = unsafe { &*cells.at(key.slot) };
+    (cell.key.get() == key.order).then(|| unsigned(cell.when()))
 }
 
 /// The key that stands for a key's timer now; None when the key is stale.

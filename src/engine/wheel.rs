@@ -4,8 +4,12 @@
 //! horizon; a key stands at the level of the highest digit in which its deadline differs from the horizon. The horizon
 //! moves to the first slot in use, when that slot has begun: a slot of level 0 is handed out, a higher one is spread over the levels
 //! below.
+//!
+//! A slot keeps only the lower half of the deadlines. Up to level [`EXACT`], its place tells the rest; beyond, the cells do.
 
-use super::timers::Key;
+use super::arena::{Arena, prefetch};
+use super::bag::{Bag, Pool, Short};
+use super::timers::{Key, deadline_of};
 use crate::error::{Error, Result};
 
 /// Nanoseconds of a slot of level 0, as a power of two.
@@ -17,17 +21,23 @@ const SLOTS: usize = 1 << DIGIT_BITS;
 const LEVELS: usize = 6;
 /// The span of a slot of level 0.
 const SPAN: u64 = 1 << SPAN_BITS;
+/// A slot of this level spans as much as the lower half of a deadline can tell.
+const EXACT: usize = 2;
 /// A slot with more keys than this is not searched for its first deadline.
 const SEARCHED: usize = 256;
+/// How many keys before they are looked at cells are asked for.
+const AHEAD: usize = 8;
+
+const _: () = assert!(SPAN_BITS + DIGIT_BITS * EXACT as u32 == u32::BITS);
 
 struct Level {
-    slots: [Vec<Key>; SLOTS],
+    slots: [Bag; SLOTS],
     used: [u64; SLOTS / 64],
 }
 
 impl Level {
     const fn new() -> Self {
-        Level { slots: [const { Vec::new() }; SLOTS], used: [0; SLOTS / 64] }
+        Level { slots: [const { Bag::new() }; SLOTS], used: [0; SLOTS / 64] }
     }
 
     fn is_used(&self, digit: usize) -> bool {
@@ -44,11 +54,23 @@ impl Level {
         }
         Some(word * 64 + bits.trailing_zeros() as usize)
     }
+
+    /// Takes all keys of a slot.
+    fn take(&mut self, digit: usize) -> Bag {
+        self.used[digit / 64] &= !(1 << (digit % 64));
+        std::mem::replace(&mut self.slots[digit], Bag::new())
+    }
+
+    fn put_back(&mut self, digit: usize, keys: Bag) {
+        self.slots[digit] = keys;
+        self.used[digit / 64] |= 1 << (digit % 64);
+    }
 }
 
 /// The wheel. It has no keys before its horizon.
 pub(crate) struct Wheel {
     levels: Box<[Level; LEVELS]>,
+    pool: Pool,
     horizon: u64,
     length: usize,
     /// No key is before this, where it is known.
@@ -59,8 +81,8 @@ pub(crate) struct Wheel {
 pub(crate) enum Advance {
     /// Nothing has begun.
     Nothing,
-    /// A slot of a higher level, which was spread.
-    Spread,
+    /// A slot of a higher level, which was spread; so many stale keys were dropped.
+    Spread(usize),
     /// A slot of level 0, whose keys were handed out, in no order.
     Slot,
 }
@@ -69,7 +91,7 @@ impl Wheel {
     /// An empty wheel that takes keys from about `time` on.
     pub(crate) fn new(time: u64) -> Self {
         let levels = Box::new([const { Level::new() }; LEVELS]);
-        Wheel { levels, horizon: time & !(SPAN - 1), length: 0, bound: None }
+        Wheel { levels, pool: Pool::new(), horizon: time & !(SPAN - 1), length: 0, bound: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -89,16 +111,18 @@ impl Wheel {
         let level = if digits == 0 { 0 } else { ((63 - digits.leading_zeros()) / DIGIT_BITS) as usize };
         let digit = digit(deadline, level);
         let Level { slots, used } = &mut self.levels[level];
-        let slot = &mut slots[digit];
-        if slot.len() == slot.capacity() {
-            // Grows by a quarter: what is in no use counts more here than what is copied.
-            slot.try_reserve_exact((slot.len() / 4).max(4)).map_err(|_| Error::NO_MEMORY)?;
-        }
-        slot.push(key);
+        slots[digit].push(&mut self.pool, key.short())?;
         used[digit / 64] |= 1 << (digit % 64);
         self.length += 1;
         self.bound = self.bound.map(|bound| bound.min(deadline));
         Ok(())
+    }
+
+    /// When a slot that is not over begins.
+    fn start(&self, level: usize, digit: usize) -> u64 {
+        let bits = SPAN_BITS + DIGIT_BITS * level as u32;
+        let above = self.horizon.checked_shr(bits + DIGIT_BITS).unwrap_or(0);
+        above.checked_shl(bits + DIGIT_BITS).unwrap_or(0) | (digit as u64) << bits
     }
 
     /// The first slot in use: level, digit, and when it begins.
@@ -111,10 +135,7 @@ impl Wheel {
         let levels = (1..LEVELS).rev().filter(reached).chain(0..LEVELS);
         levels.into_iter().find_map(|level| {
             let digit = self.levels[level].first(digit(self.horizon, level))?;
-            let bits = SPAN_BITS + DIGIT_BITS * level as u32;
-            let above = self.horizon.checked_shr(bits + DIGIT_BITS).unwrap_or(0);
-            let start = above.checked_shl(bits + DIGIT_BITS).unwrap_or(0) | (digit as u64) << bits;
-            Some((level, digit, start))
+            Some((level, digit, self.start(level, digit)))
         })
     }
 
@@ -122,11 +143,12 @@ impl Wheel {
     pub(crate) fn bound(&mut self) -> Option<u64> {
         let (level, digit, start) = self.first()?;
         if self.bound.is_none() {
-            let slot = &self.levels[level].slots[digit];
             // A slot that was just reached may hide earlier keys below.
             let reached = level > 0 && start <= self.horizon;
-            let least =
-                if reached || slot.len() > SEARCHED { None } else { slot.iter().map(|key| key.deadline()).min() };
+            let exact = !reached && level <= EXACT;
+            let slot = &self.levels[level].slots[digit];
+            let keys = || slot.pieces().flatten().map(|&key| Key::whole(start, key).deadline());
+            let least = if exact && keys().nth(SEARCHED).is_none() { keys().min() } else { None };
             self.bound = Some(least.unwrap_or(start));
         }
         self.bound
@@ -134,48 +156,67 @@ impl Wheel {
 
     /// Moves the horizon to the first slot in use, if that has begun by `now`. `out` is empty, and gets the keys of a slot
     /// of level 0.
-    pub(crate) fn advance(&mut self, now: u64, out: &mut Vec<Key>) -> Result<Advance> {
+    pub(crate) fn advance(&mut self, cells: &Arena, now: u64, out: &mut Vec<Key>) -> Result<Advance> {
         let Some((level, digit, start)) = self.first().filter(|&(_, _, start)| start <= now) else {
             return Ok(Advance::Nothing);
         };
-        self.bound = None;
-        let Level { slots, used } = &mut self.levels[level];
-        used[digit / 64] &= !(1 << (digit % 64));
         if level == 0 {
-            std::mem::swap(&mut slots[digit], out);
+            let length = self.levels[0].slots[digit].len();
+            out.try_reserve(length).map_err(|_| Error::NO_MEMORY)?;
+            let mut keys = self.levels[0].take(digit);
+            keys.empty(&mut self.pool, |keys| out.extend(keys.iter().map(|&key| Key::whole(start, key))));
             self.length -= out.len();
             self.horizon = start.saturating_add(SPAN);
+            self.bound = None;
             return Ok(Advance::Slot);
         }
-        let keys = std::mem::take(&mut slots[digit]);
-        self.length -= keys.len();
+        self.bound = None;
         self.horizon = self.horizon.max(start);
-        for (at, &key) in keys.iter().enumerate() {
-            if let Err(error) = self.insert(key) {
-                // What was not placed stays where it is, to be tried again.
-                let Level { slots, used } = &mut self.levels[level];
-                slots[digit] = keys[at..].to_vec();
-                used[digit / 64] |= 1 << (digit % 64);
-                self.length += keys.len() - at;
-                return Err(error);
+        let mut keys = self.levels[level].take(digit);
+        let mut dropped = 0;
+        while let [others @ .., key] = keys.last() {
+            let key = *key;
+            if level > EXACT
+                && let Some(soon) = others.len().checked_sub(AHEAD)
+            {
+                prefetch(cells.at(others[soon].slot));
+            }
+            match whole_at(cells, level, start, key) {
+                None => dropped += 1,
+                Some(key) => {
+                    if let Err(error) = self.insert(key) {
+                        // What was not placed stays where it is, to be tried again.
+                        self.levels[level].put_back(digit, keys);
+                        return if dropped > 0 { Ok(Advance::Spread(dropped)) } else { Err(error) };
+                    }
+                }
+            }
+            self.length -= 1;
+            keys.pop(&mut self.pool);
+        }
+        Ok(Advance::Spread(dropped))
+    }
+
+    /// Shows `f` all keys, in no order, but for some of those that are stale.
+    pub(crate) fn each(&self, cells: &Arena, f: &mut dyn FnMut(Key) -> Result<()>) -> Result<()> {
+        for (level, Level { slots, .. }) in self.levels.iter().enumerate() {
+            for (digit, slot) in slots.iter().enumerate() {
+                let start = self.start(level, digit);
+                for &key in slot.pieces().flatten() {
+                    whole_at(cells, level, start, key).map_or(Ok(()), &mut *f)?;
+                }
             }
         }
-        Ok(Advance::Spread)
+        Ok(())
     }
 
-    /// All keys, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
-        self.levels.iter().flat_map(|level| level.slots.iter().flatten())
-    }
-
-    /// Drops the keys that are not to be kept.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Key) -> bool) {
+    /// Drops the keys that are not to be kept. `soon` sees keys before `keep` does.
+    pub(crate) fn retain(&mut self, soon: impl Fn(&[Short]), keep: impl Fn(&Short) -> bool) {
         self.length = 0;
         self.bound = None;
         for Level { slots, used } in self.levels.iter_mut() {
-            for (digit, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.capacity() > 0) {
-                slot.retain(&mut keep);
-                slot.shrink_to(slot.len() * 2);
+            for (digit, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| !slot.is_empty()) {
+                slot.retain(&mut self.pool, &soon, &keep);
                 self.length += slot.len();
                 if slot.is_empty() {
                     used[digit / 64] &= !(1 << (digit % 64));
@@ -183,6 +224,17 @@ impl Wheel {
             }
         }
     }
+}
+
+/// The whole of a key in a slot that begins at `start`; None when it is stale and nobody knows its deadline.
+#[inline]
+fn whole_at(cells: &Arena, level: usize, start: u64, key: Short) -> Option<Key> {
+    if level <= EXACT {
+        return Some(Key::whole(start, key));
+    }
+    // Not before the deadline that the key was made for: moving a timer to an earlier one makes another key.
+    deadline_of(cells, key)
+        .map(|deadline| Key::whole(deadline & !u64::from(u32::MAX), Short { low: deadline as u32, ..key }))
 }
 
 /// A time's digit at a level.

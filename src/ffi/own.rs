@@ -380,9 +380,24 @@ pub(crate) unsafe fn register_threadsafe(
 
 /// evl_loop_call_soon when it takes no more than storing four words; false: nothing was done.
 ///
-/// # Safety `event_loop` is NULL or a live loop; `out` is NULL or writable.
+/// # Safety `event_loop` is NULL or a live loop.
 #[inline]
 pub(crate) unsafe fn call_soon_fast(
+    event_loop: *mut EventLoop,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+) -> bool {
+    // SAFETY: by this function's contract.
+    let (Some(event_loop), Some(function)) = (unsafe { event_loop.as_ref() }, callback) else { return false };
+    event_loop.call_soon_fast(function, arg, arg_free)
+}
+
+/// evl_loop_call_soon with a handle when it is as simple; false: nothing was done.
+///
+/// # Safety `event_loop` is NULL or a live loop; `out` is writable.
+#[inline]
+pub(crate) unsafe fn call_soon_handle_fast(
     event_loop: *mut EventLoop,
     callback: evl_callback,
     arg: *mut c_void,
@@ -391,9 +406,6 @@ pub(crate) unsafe fn call_soon_fast(
 ) -> bool {
     // SAFETY: by this function's contract.
     let (Some(event_loop), Some(function)) = (unsafe { event_loop.as_ref() }, callback) else { return false };
-    if out.is_null() {
-        return event_loop.call_soon_fast(function, arg, arg_free);
-    }
     let handle = event_loop.call_soon_handle_fast(function, arg, arg_free);
     if handle.is_null() {
         return false;
@@ -405,7 +417,7 @@ pub(crate) unsafe fn call_soon_fast(
 
 /// evl_loop_call_at when it is as simple; false: nothing was done.
 ///
-/// # Safety As [`call_soon_fast`].
+/// # Safety `event_loop` is NULL or a live loop; `out` is NULL or writable.
 #[inline]
 pub(crate) unsafe fn call_at_fast(
     event_loop: *mut EventLoop,

@@ -28,16 +28,38 @@ pub unsafe extern "C-unwind" fn evl_loop_call_soon(
 ) -> c_int {
     // SAFETY: pointers are live objects or NULL, as documented.
     unsafe {
-        if context.is_null() && own::call_soon_fast(event_loop, callback, arg, arg_free, out) {
+        if context.is_null() && out.is_null() && own::call_soon_fast(event_loop, callback, arg, arg_free) {
+            return 0;
+        }
+        call_soon_handle(event_loop, callback, arg, arg_free, context, out)
+    }
+}
+
+/// evl_loop_call_soon when it takes more than storing four words. Apart, with the same parameters, so that the simple case
+/// needs no stack.
+///
+/// # Safety Pointers are live objects or NULL; `out` is writable or NULL.
+#[inline(never)]
+unsafe extern "C-unwind" fn call_soon_handle(
+    event_loop: *mut evl_loop,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_handle,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    unsafe {
+        if context.is_null() && !out.is_null() && own::call_soon_handle_fast(event_loop, callback, arg, arg_free, out) {
             return 0;
         }
         call_soon(event_loop, Callback::new(callback, arg, arg_free), context, out)
     }
 }
 
-/// evl_loop_call_soon when it is not so simple. Apart, so that the simple case needs no stack.
+/// evl_loop_call_soon when it is not simple.
 ///
-/// # Safety Pointers are live objects or NULL; `out` is writable or NULL.
+/// # Safety As [`call_soon_handle`].
 #[inline(never)]
 unsafe fn call_soon(
     event_loop: *mut evl_loop,
