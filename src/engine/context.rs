@@ -49,7 +49,7 @@ impl Hash for Key {
 
 /// Spreads addresses: hosts cannot choose them, so that no stronger hash is needed.
 #[derive(Default, Clone)]
-struct AddressHasher(u64);
+pub(crate) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {

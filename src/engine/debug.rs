@@ -22,7 +22,12 @@ const LONGEST: usize = DEPTH + 16;
 
 /// Whether `EVL_DEBUG` is set to something other than nothing or 0.
 pub(crate) fn asked_for_by_environment() -> bool {
-    std::env::var_os("EVL_DEBUG").is_some_and(|value| !value.is_empty() && value != "0")
+    // SAFETY: the name ends in NUL; the value is looked at at once. Rust's own function would take a lock that nobody else has: the
+    // environment is the host's.
+    unsafe {
+        let value = libc::getenv(c"EVL_DEBUG".as_ptr());
+        !value.is_null() && !matches!(CStr::from_ptr(value).to_bytes(), b"" | b"0")
+    }
 }
 
 /// The return addresses of the present stack, innermost first, without evl's own frames at the top.

@@ -6,6 +6,7 @@
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::hash::BuildHasherDefault;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr
 use super::arena::Arena;
 use super::callback::{CallFn, FreeArg, guarded};
 use super::clock::Clock;
+use super::context::AddressHasher;
 use super::exception::Handler;
 use super::handle::{Extra, Handle};
 use super::inbox::{self, Inbox};
@@ -81,7 +83,7 @@ pub struct EventLoop {
     pub(super) state: UnsafeCell<State>,
     pub(super) inbox: Inbox,
     /// What only few handles have, by their address.
-    pub(super) extras: Lock<HashMap<usize, Extra>>,
+    pub(super) extras: Lock<HashMap<usize, Extra, BuildHasherDefault<AddressHasher>>>,
     /// Handles that other threads make.
     pub(super) shared_cells: Lock<Arena>,
     /// References of hosts: the last one closes the loop.
@@ -216,7 +218,7 @@ impl EventLoop {
             owner: AtomicUsize::new(NOBODY),
             inbox: Inbox::new(),
             state: UnsafeCell::new(State { poller: Some(poller), ..state }),
-            extras: Lock::new(HashMap::new()),
+            extras: Lock::new(HashMap::default()),
             shared_cells: Lock::new(Arena::new(ptr::null(), true)),
             life: AtomicUsize::new(1),
             ended: AtomicBool::new(false),
