@@ -119,6 +119,8 @@ pub(crate) struct Arena {
     shared: bool,
     chunks: Vec<Chunk>,
     pages: usize,
+    /// A free cell that its page does not know as one, or NULL: where handles come and go one at a time, it is always this one.
+    at_hand: *const Handle,
     /// Every page that has free cells, and some that had; each once. Has room for all pages.
     open: Vec<*const Page>,
     /// Pages of the last chunk that are not in use yet.
@@ -130,7 +132,7 @@ unsafe impl Send for Arena {}
 
 impl Arena {
     pub(crate) fn new(event_loop: *const EventLoop, shared: bool) -> Self {
-        Arena { event_loop, shared, chunks: Vec::new(), pages: 0, open: Vec::new(), spare: 0 }
+        Arena { event_loop, shared, chunks: Vec::new(), pages: 0, at_hand: ptr::null(), open: Vec::new(), spare: 0 }
     }
 
     /// Takes a free cell, whose contents are for [`Handle::fill`] to set.
@@ -147,13 +149,23 @@ impl Arena {
     /// Takes a free cell, if there is one without asking for memory.
     #[inline]
     pub(crate) fn take_free(&mut self) -> Option<*const Handle> {
-        let mut page = *self.open.last()?;
-        // SAFETY: pages live as long as the arena, which this thread may use.
-        if unsafe { (*page).is_full() } {
-            page = self.next_open()?;
+        if let Some(cell) = self.take_near() {
+            return Some(cell);
         }
-        // SAFETY: as above.
+        let page = self.next_open()?;
+        // SAFETY: pages live as long as the arena, which this thread may use.
         Some(unsafe { (*page).take() })
+    }
+
+    /// Takes a free cell that is near: the one that was put back last, or one of the same page as the last one.
+    #[inline]
+    pub(crate) fn take_near(&mut self) -> Option<*const Handle> {
+        if !self.at_hand.is_null() {
+            return Some(std::mem::replace(&mut self.at_hand, ptr::null()));
+        }
+        let page = *self.open.last()?;
+        // SAFETY: pages live as long as the arena, which this thread may use.
+        unsafe { if (*page).is_full() { None } else { Some((*page).take()) } }
     }
 
     /// The last of the open pages is full: drops it, and those before it that are. None when all are.
@@ -177,6 +189,10 @@ impl Arena {
     /// Puts a cell back that nobody has any more.
     #[inline]
     pub(crate) fn put(&mut self, cell: *const Handle) {
+        if self.at_hand.is_null() {
+            self.at_hand = cell;
+            return;
+        }
         let page = Page::of(cell.cast());
         // SAFETY: pages live as long as the arena, which this thread may use.
         let header = unsafe { &*page };
@@ -214,7 +230,10 @@ impl Arena {
             (0..used).map(move |page| Page::of(chunk.start().wrapping_add(page * PAGE)))
         });
         // SAFETY: as in `take_free`; and a cell that is not free was filled when it was taken.
-        unsafe { pages.flat_map(|page| (*page).taken()).filter(|&cell| (*cell).is_alive()).collect() }
+        unsafe {
+            let cells = pages.flat_map(|page| (*page).taken()).filter(|&cell| cell != self.at_hand);
+            cells.filter(|&cell| (*cell).is_alive()).collect()
+        }
     }
 
     #[cold]

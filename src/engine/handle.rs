@@ -322,7 +322,7 @@ impl Handle {
             return false;
         }
         if !cell.has(HELD) {
-            if cell.owes.load(Ordering::Acquire) != 0 || cell.page().shared {
+            if !cell.is_bare() {
                 return false;
             }
             // Neither the host nor the loop has it, and it has nothing of the host.
@@ -374,8 +374,14 @@ impl Handle {
     pub(crate) unsafe fn settle(handle: *const Handle) {
         // SAFETY: a cell is freed by the owner only, which this thread is.
         let cell = unsafe { &*handle };
-        if cell.refs.load(Ordering::Acquire) == 0 && !cell.has(HELD) {
-            // SAFETY: neither the host nor the loop has it any more.
+        if cell.refs.load(Ordering::Acquire) != 0 || cell.has(HELD) {
+            return;
+        }
+        // Neither the host nor the loop has it any more.
+        if cell.is_bare() {
+            Owned::running(cell.owner()).with(|state| state.free_own(handle));
+        } else {
+            // SAFETY: as said.
             unsafe { Handle::destroy(handle, false) };
         }
     }
@@ -445,6 +451,12 @@ impl Handle {
         } else {
             self.owes.fetch_and(!ARG, Ordering::AcqRel) & ARG == 0
         }
+    }
+
+    /// Whether nothing but its memory is left to give back, when nobody has it any more.
+    #[inline]
+    fn is_bare(&self) -> bool {
+        self.owes.load(Ordering::Acquire) == 0 && !self.extra.load(Ordering::Acquire) && !self.page().shared
     }
 
     /// Whether there is an arg to release.

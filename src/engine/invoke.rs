@@ -208,7 +208,7 @@ impl Owned<'_> {
 
     /// Calls the callback of a handle that is marked as running in its context, and does what follows from how it went.
     /// It is not marked as running afterwards; its caller settles whether it goes.
-    #[inline]
+    #[inline(always)]
     fn call_handle(&self, thread: &Thread, handle: &Handle) -> Result<()> {
         let Some(function) = handle.function.get() else { return Ok(()) };
         let at = handle.context.as_ptr();
@@ -233,6 +233,10 @@ impl Owned<'_> {
         if handle.has(CANCELLED | PERIODIC) {
             told = told.and(self.go_on(handle));
         } else if handle.has(ONE_SHOT) {
+            if !handle.owes_arg() {
+                handle.change(RUNNING, DONE);
+                return told;
+            }
             handle.set(DONE);
             handle.release_arg();
         }

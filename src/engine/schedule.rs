@@ -56,7 +56,7 @@ impl EventLoop {
             if state.has_more_to_do() || state.ready.is_full() {
                 return std::ptr::null();
             }
-            let Some(cell) = state.cells.take_free() else { return std::ptr::null() };
+            let Some(cell) = state.cells.take_near() else { return std::ptr::null() };
             state.live_cells += 1;
             // SAFETY: a fresh cell is nobody else's.
             unsafe { (*cell).fill(function, arg, free, Word::NONE, ONE_SHOT | QUEUED | IN_RING, 1, 0) };
