@@ -26,9 +26,9 @@ grep -q "none: no such file" "$work/err"
 mkfifo "$work/endless"
 { while head -c 65536 /dev/zero; do :; done } >"$work/endless" 2>/dev/null &
 feeder=$!
-"$program" "$work/1" "$work/endless" >"$work/out" 2>"$work/err" &
+"$program" "$work/1" "$work/endless" >"$work/first" 2>"$work/err" &
 pid=$!
-until [ -s "$work/out" ]; do
+until [ -s "$work/first" ]; do
   kill -0 "$pid"
 done
 kill -INT "$pid"
@@ -37,4 +37,4 @@ wait "$pid" || status=$?
 wait "$feeder" || true
 [ "$status" = 130 ]
 grep -q interrupted "$work/err"
-[ "$(wc -l <"$work/out")" = 1 ]
+[ "$(wc -l <"$work/first")" = 1 ]
