@@ -194,6 +194,16 @@ impl Future {
     /// Has the loop keep it until it is done.
     pub(crate) fn keep(&self, lp: &Owned, abandon: unsafe fn(*const ()), is_task: bool) {
         self.retain();
+        self.keep_counted(lp, abandon, is_task);
+    }
+
+    /// As many references as somebody who has just made it wants: nobody else knows it.
+    pub(crate) fn set_references(&mut self, count: u32) {
+        *self.refs.get_mut() = count;
+    }
+
+    /// [`Future::keep`], with a reference that is counted already.
+    pub(crate) fn keep_counted(&self, lp: &Owned, abandon: unsafe fn(*const ()), is_task: bool) {
         self.place.set(lp.begin(Operation { object: ptr::from_ref(self).cast(), abandon, is_task }));
     }
 

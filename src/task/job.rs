@@ -194,28 +194,33 @@ impl Job {
             Call::Host(function, result_free) => (Function::Host(function), result_free),
             Call::Own(function) => (Function::Own(function), None),
         };
-        let job = Box::into_raw(Box::new(Job {
-            future: Future::begin(lp, class),
-            pool,
-            arg_free: Cell::new(arg_free),
-            result_free,
-            call,
-            arg,
-            event_loop: lp.pointer(),
-            value: Cell::new(ptr::null_mut()),
-            outcome: Cell::new(None),
-            state: AtomicU8::new(WAITING),
-            next: Cell::new(ptr::null()),
-            previous: Cell::new(ptr::null()),
-            is_queued: Cell::new(false),
-        }));
-        // SAFETY: made just now; its first reference is the user's.
-        unsafe {
-            (*job).future.keep(lp, abandon, false);
-            (*job).future.retain();
-            lp.with(|state| state.operations.jobs += 1);
-            (FutureRef::from_raw(job.cast()), JobRef(job))
-        }
+        let mut future = Future::begin(lp, class);
+        // The user's, the loop's, and that of whoever is to run it.
+        future.set_references(3);
+        let job = Box::write(
+            Box::new_uninit(),
+            Job {
+                future,
+                pool,
+                arg_free: Cell::new(arg_free),
+                result_free,
+                call,
+                arg,
+                event_loop: lp.pointer(),
+                value: Cell::new(ptr::null_mut()),
+                outcome: Cell::new(None),
+                state: AtomicU8::new(WAITING),
+                next: Cell::new(ptr::null()),
+                previous: Cell::new(ptr::null()),
+                is_queued: Cell::new(false),
+            },
+        );
+        let job = Box::into_raw(job);
+        // SAFETY: made just now.
+        unsafe { (*job).future.keep_counted(lp, abandon, false) };
+        lp.with(|state| state.operations.jobs += 1);
+        // SAFETY: the references that were counted above.
+        (unsafe { FutureRef::from_raw(job.cast()) }, JobRef(job))
     }
 
     /// The executor refused it, and has not kept it: ends it where nobody sees its future. False: it has been run.

@@ -20,6 +20,7 @@ use parking_lot::lock_api::MutexGuard;
 use slab::Slab;
 
 use super::job::{Job, JobRef};
+use crate::engine::clock;
 use crate::engine::patience::{self, Patience};
 use crate::error::{Error, Result};
 use crate::lock::{Lock, Spin};
@@ -382,7 +383,7 @@ impl Core {
             if on_watch && self.others_are_quick(&mut queue) {
                 queue.is_held_back = true;
                 drop(queue);
-                std::thread::park_timeout(HELD_BACK);
+                self.keep_out();
                 queue = self.queue.0.lock();
                 // Somebody who had nothing to do may have taken the watch over.
                 if self.watch.0.load(Ordering::Relaxed) == me.address() {
@@ -426,6 +427,20 @@ impl Core {
             drop(queue);
             me.sleep();
             queue = self.queue.0.lock();
+        }
+    }
+
+    /// Waits until the others are quick no more.
+    fn keep_out(&self) {
+        let (mut taken, mut since) = (self.taken.load(Ordering::Relaxed), clock::monotonic());
+        loop {
+            std::thread::park_timeout(HELD_BACK);
+            let (now_taken, now) = (self.taken.load(Ordering::Relaxed), clock::monotonic());
+            let quick = (now - since) / OBSERVED * QUICK as i64;
+            if (now_taken.wrapping_sub(taken) as i64) < quick {
+                return;
+            }
+            (taken, since) = (now_taken, now);
         }
     }
 
