@@ -10,6 +10,7 @@ use super::future::{Class, FutureRef, Outcome};
 use super::job::{Call, HOST_JOB, Job, JobRef};
 use super::operation::{Operation, OperationRef, Work};
 use super::pool::{self, Core, Pool};
+use super::worker;
 use crate::engine::callback::{FreeArg, guarded};
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::inbox;
@@ -255,7 +256,7 @@ pub(crate) fn shut_default_down(lp: &Owned, timeout: i64) -> Result<FutureRef> {
     };
     let kept = OperationRef::new(&operation);
     let wait = Box::into_raw(Box::new(Wait { executor, operation: kept }));
-    match pool::start_thread(wait_for_end, wait.cast()) {
+    match worker::start_thread(wait_for_end, wait.cast()) {
         Ok(thread) => {
             operation.with(|work| work.thread.set(Some(thread)));
             operation.future().set_timeout(lp, timeout)?;

@@ -10,9 +10,12 @@ pub mod job;
 pub(crate) mod operation;
 pub(crate) mod outcome;
 pub(crate) mod pool;
+mod pools;
 mod release;
 pub(crate) mod remote;
 pub mod runner;
 #[allow(clippy::module_inception, reason = "asyncio's name for the thing")]
 pub mod task;
 mod timeout;
+mod waiting;
+pub(crate) mod worker;

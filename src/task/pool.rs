@@ -7,30 +7,18 @@
 //!
 //! The lock is held for a few instructions and across fork, so that a child can give up what the pool holds; the threads are the parent's.
 
-use std::ffi::{CString, c_int, c_void};
-use std::mem::MaybeUninit;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::CString;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::thread::Thread;
-use std::time::Duration;
-
-use parking_lot::lock_api::MutexGuard;
-use slab::Slab;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::job::{Job, JobRef};
-use crate::engine::clock;
-use crate::engine::patience::{self, Patience};
+use super::pools;
+use super::waiting::Waiting;
+use super::worker::{self, Sleeper};
+use crate::engine::patience;
 use crate::error::{Error, Result};
-use crate::lock::{Lock, Spin};
-
-/// Who is on watch observes the others for so many nanoseconds.
-const OBSERVED: i64 = 4_000;
-/// So many jobs taken meanwhile are quick.
-const QUICK: usize = 4;
-/// How long who is on watch keeps out of it then.
-const HELD_BACK: Duration = Duration::from_micros(50);
+use crate::lock::Lock;
 
 /// How a pool is made.
 pub struct Options {
@@ -50,72 +38,58 @@ impl Default for Options {
 
 /// A value that shares its cache line with no other.
 #[repr(align(128))]
-struct Apart<T>(T);
+pub(super) struct Apart<T>(pub(super) T);
 
 /// What a pool's owner and its threads share.
 pub(crate) struct Core {
-    options: Options,
+    pub(super) options: Options,
     /// Jobs that no thread has seen, the last one first; or `closed()`. Senders touch nothing else while somebody is on watch.
-    incoming: Apart<AtomicPtr<Job>>,
+    pub(super) incoming: Apart<AtomicPtr<Job>>,
     /// Who is on watch: the address of a thread's [`Sleeper`], or one of the three below.
-    watch: Apart<AtomicUsize>,
-    queue: Apart<Lock<Queue>>,
+    pub(super) watch: Apart<AtomicUsize>,
+    pub(super) queue: Apart<Lock<Queue>>,
     /// How many jobs were taken.
-    taken: AtomicUsize,
+    pub(super) taken: AtomicUsize,
     /// This process is a child of the one that has the threads.
-    forked: AtomicBool,
+    pub(super) forked: AtomicBool,
     /// Held by whoever waits for the threads to end.
-    joining: Mutex<()>,
-    number: AtomicUsize,
+    pub(super) joining: Mutex<()>,
+    pub(super) number: AtomicUsize,
 }
 
 /// Nobody is on watch: whoever sends a job brings somebody.
-const NOBODY: usize = 0;
+pub(super) const NOBODY: usize = 0;
 /// A thread that is being started.
-const STARTING: usize = 1;
+pub(super) const STARTING: usize = 1;
 /// All threads there may be are running jobs, and look for the next one after that.
-const ALL_BUSY: usize = 2;
+pub(super) const ALL_BUSY: usize = 2;
 
 // SAFETY: jobs in the queue are reached under its lock; the rest is atomic or immutable.
 unsafe impl Sync for Core {}
 // SAFETY: as above.
 unsafe impl Send for Core {}
 
-struct Queue {
-    first: *const Job,
-    last: *const Job,
+/// What is under the pool's lock.
+pub(super) struct Queue {
+    pub(super) waiting: Waiting,
     /// Who is on watch keeps out of it for a while, because others are quick.
-    is_held_back: bool,
+    pub(super) is_held_back: bool,
     /// Threads that sleep, the one that fell asleep last at the end.
-    sleeping: Vec<Arc<Sleeper>>,
+    pub(super) sleeping: Vec<Arc<Sleeper>>,
     /// How many threads there are, or are being started.
-    count: usize,
+    pub(super) count: usize,
     /// Those that have begun, and that nobody has joined.
-    threads: Vec<libc::pthread_t>,
-    is_shut: bool,
+    pub(super) threads: Vec<libc::pthread_t>,
+    pub(super) is_shut: bool,
     /// Nobody will join the threads.
-    is_abandoned: bool,
-}
-
-/// A thread that sleeps, or will.
-struct Sleeper {
-    thread: Thread,
-    is_woken: AtomicBool,
+    pub(super) is_abandoned: bool,
 }
 
 /// A pool's owner. When it goes, what waits is still run, and the threads end after that.
 pub(crate) struct Pool(Arc<Core>);
 
-struct Known(*const Core);
-
-// SAFETY: followed only under the lock, which a pool takes before its memory goes.
-unsafe impl Send for Known {}
-
-/// Every pool.
-static POOLS: Lock<Slab<Known>> = Lock::new(Slab::new());
-
 /// Who is to go on watch.
-enum Next {
+pub(super) enum Next {
     Nobody,
     Woken(Arc<Sleeper>),
     Started,
@@ -128,13 +102,12 @@ fn closed() -> *mut Job {
 
 impl Pool {
     pub(crate) fn create(mut options: Options) -> Pool {
-        notice_forks();
+        pools::notice_forks();
         if options.max_threads == 0 {
             options.max_threads = 32.min(patience::processors() + 4);
         }
         let queue = Queue {
-            first: ptr::null(),
-            last: ptr::null(),
+            waiting: Waiting::new(),
             is_held_back: false,
             sleeping: Vec::new(),
             count: 0,
@@ -152,7 +125,7 @@ impl Pool {
             joining: Mutex::new(()),
             number: AtomicUsize::new(0),
         });
-        core.number.store(POOLS.lock().insert(Known(Arc::as_ptr(&core))), Ordering::Relaxed);
+        core.number.store(pools::register(&core), Ordering::Relaxed);
         Pool(core)
     }
 
@@ -219,13 +192,13 @@ impl Core {
             if queue.count > 0 || !job.is_queued.get() {
                 return Ok(());
             }
-            queue.unlink(job);
+            queue.waiting.unlink(job);
             // SAFETY: the queue's reference.
             Err((error, unsafe { JobRef::from_raw(job) }))
         })
     }
 
-    fn has_incoming(&self) -> bool {
+    pub(super) fn has_incoming(&self) -> bool {
         !self.incoming.0.load(Ordering::SeqCst).is_null()
     }
 
@@ -234,27 +207,27 @@ impl Core {
         if queue.is_shut || self.incoming.0.load(Ordering::Relaxed).is_null() {
             return;
         }
-        queue.append(self.incoming.0.swap(ptr::null_mut(), Ordering::SeqCst));
+        queue.waiting.append(self.incoming.0.swap(ptr::null_mut(), Ordering::SeqCst));
     }
 
     /// Takes the first job.
-    fn take(&self, queue: &mut Queue) -> Option<JobRef> {
-        if queue.first.is_null() {
+    pub(super) fn take(&self, queue: &mut Queue) -> Option<JobRef> {
+        if queue.waiting.is_empty() {
             self.gather(queue);
         }
-        let first = queue.first;
+        let first = queue.waiting.first();
         // SAFETY: the queue has a reference of each.
-        queue.unlink(unsafe { first.as_ref() }?);
+        queue.waiting.unlink(unsafe { first.as_ref() }?);
         self.taken.store(self.taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // SAFETY: the queue's reference.
         Some(unsafe { JobRef::from_raw(first) })
     }
 
     /// Nobody is on watch: chooses who will be, where jobs wait. [`Core::bring`] follows, without the lock.
-    fn find_next(&self, queue: &mut Queue) -> Next {
+    pub(super) fn find_next(&self, queue: &mut Queue) -> Next {
         if self.watch.0.load(Ordering::Relaxed) != NOBODY
             || queue.is_shut
-            || queue.first.is_null() && !self.has_incoming()
+            || queue.waiting.is_empty() && !self.has_incoming()
         {
             return Next::Nobody;
         }
@@ -272,14 +245,14 @@ impl Core {
         Next::Started
     }
 
-    fn bring(self: &Arc<Self>, next: Next) -> Result<()> {
+    pub(super) fn bring(self: &Arc<Self>, next: Next) -> Result<()> {
         match next {
             Next::Nobody => {}
             Next::Woken(sleeper) => sleeper.wake(),
             Next::Started => {
                 let given = Arc::into_raw(self.clone());
                 // It puts itself into the list of threads.
-                if let Err(error) = start_thread(work, given.cast_mut().cast()) {
+                if let Err(error) = worker::start_thread(worker::work, given.cast_mut().cast()) {
                     self.queue.0.lock().count -= 1;
                     self.watch.0.store(NOBODY, Ordering::SeqCst);
                     // SAFETY: the thread that would have taken it over was not started.
@@ -298,7 +271,7 @@ impl Core {
         if !job.is_queued.get() {
             return None;
         }
-        queue.unlink(job);
+        queue.waiting.unlink(job);
         // SAFETY: the queue's reference.
         Some(unsafe { JobRef::from_raw(job) })
     }
@@ -309,7 +282,7 @@ impl Core {
         let sleeping = {
             let mut queue = self.queue.0.lock();
             if !std::mem::replace(&mut queue.is_shut, true) {
-                queue.append(self.incoming.0.swap(closed(), Ordering::SeqCst));
+                queue.waiting.append(self.incoming.0.swap(closed(), Ordering::SeqCst));
             }
             while discard && let Some(job) = self.take(&mut queue) {
                 waiting.push(job);
@@ -350,19 +323,6 @@ impl Core {
         Ok(())
     }
 
-    /// This thread is one of the pool's from here on.
-    fn enlist(&self) {
-        // SAFETY: a plain library call.
-        let here = unsafe { libc::pthread_self() };
-        let mut queue = self.queue.0.lock();
-        if queue.is_abandoned {
-            // SAFETY: nobody knows of it but itself.
-            unsafe { libc::pthread_detach(here) };
-        } else {
-            queue.threads.push(here);
-        }
-    }
-
     /// The threads of a pool that was shut; one that is being started will soon be among them.
     fn all_threads(&self) -> Vec<libc::pthread_t> {
         loop {
@@ -374,240 +334,10 @@ impl Core {
             std::thread::yield_now();
         }
     }
-
-    /// The next job for a thread, which waits for it; None: there will be none.
-    fn next(self: &Arc<Self>, me: &Arc<Sleeper>, patience: &mut Patience) -> Option<JobRef> {
-        let mut queue = self.queue.0.lock();
-        loop {
-            let on_watch = self.watch.0.load(Ordering::Relaxed) == me.address();
-            if on_watch && self.others_are_quick(&mut queue) {
-                queue.is_held_back = true;
-                drop(queue);
-                self.keep_out();
-                queue = self.queue.0.lock();
-                // Somebody who had nothing to do may have taken the watch over.
-                if self.watch.0.load(Ordering::Relaxed) == me.address() {
-                    queue.is_held_back = false;
-                }
-                continue;
-            } else if let Some(job) = self.take(&mut queue) {
-                if on_watch {
-                    self.watch.0.store(NOBODY, Ordering::SeqCst);
-                    let next = self.find_next(&mut queue);
-                    drop(queue);
-                    // Where no thread can be started, those that are there have to do.
-                    let _ = self.bring(next);
-                }
-                return Some(job);
-            }
-            if queue.is_shut {
-                if on_watch {
-                    self.watch.0.store(NOBODY, Ordering::SeqCst);
-                }
-                return None;
-            }
-            if queue.first.is_null()
-                && (matches!(self.watch.0.load(Ordering::Relaxed), NOBODY | ALL_BUSY) || queue.is_held_back)
-            {
-                self.watch.0.store(me.address(), Ordering::SeqCst);
-                queue.is_held_back = false;
-            }
-            if self.watch.0.load(Ordering::Relaxed) == me.address() {
-                drop(queue);
-                patience.look(self.options.spin, || self.has_incoming());
-                queue = self.queue.0.lock();
-                // Whoever sends a job from here on brings somebody; what came before is seen.
-                self.watch.0.store(NOBODY, Ordering::SeqCst);
-                if self.has_incoming() || !queue.first.is_null() {
-                    self.watch.0.store(me.address(), Ordering::SeqCst);
-                    continue;
-                }
-            }
-            queue.sleeping.push(me.clone());
-            drop(queue);
-            me.sleep();
-            queue = self.queue.0.lock();
-        }
-    }
-
-    /// Waits until the others are quick no more.
-    fn keep_out(&self) {
-        let (mut taken, mut since) = (self.taken.load(Ordering::Relaxed), clock::monotonic());
-        loop {
-            std::thread::park_timeout(HELD_BACK);
-            let (now_taken, now) = (self.taken.load(Ordering::Relaxed), clock::monotonic());
-            let quick = (now - since) / OBSERVED * QUICK as i64;
-            if (now_taken.wrapping_sub(taken) as i64) < quick {
-                return;
-            }
-            (taken, since) = (now_taken, now);
-        }
-    }
-
-    /// Whether those who run jobs take so many that one more thread would only be in their way. Asked by who is on watch.
-    fn others_are_quick(&self, queue: &mut MutexGuard<'_, Spin, Queue>) -> bool {
-        let waits = !queue.first.is_null() || self.has_incoming();
-        if !waits || queue.count < 2 + queue.sleeping.len() || patience::processors() < 2 || queue.is_shut {
-            return false;
-        }
-        let before = self.taken.load(Ordering::Relaxed);
-        MutexGuard::unlocked(queue, || patience::pass(OBSERVED));
-        self.taken.load(Ordering::Relaxed).wrapping_sub(before) >= QUICK
-    }
 }
 
 impl Drop for Core {
     fn drop(&mut self) {
-        POOLS.lock().remove(self.number.load(Ordering::Relaxed));
+        pools::unregister(self.number.load(Ordering::Relaxed));
     }
-}
-
-impl Queue {
-    /// Takes jobs over, of which the last one comes first.
-    fn append(&mut self, newest: *mut Job) {
-        let mut next: *const Job = ptr::null();
-        let mut job: *const Job = newest;
-        let before = self.last;
-        if !job.is_null() {
-            self.last = job;
-        }
-        // SAFETY: a reference of each is the queue's from here on; links are touched under the lock.
-        unsafe {
-            while let Some(this) = job.as_ref() {
-                let older = this.next.replace(next);
-                this.previous.set(if older.is_null() { before } else { older });
-                this.is_queued.set(true);
-                next = job;
-                job = older;
-            }
-            match before.as_ref() {
-                Some(before) if !next.is_null() => before.next.set(next),
-                Some(_) => {}
-                None => self.first = next,
-            }
-        }
-    }
-
-    fn unlink(&mut self, job: &Job) {
-        let (next, previous) = (job.next.get(), job.previous.get());
-        // SAFETY: the queue has a reference of each.
-        unsafe {
-            match previous.as_ref() {
-                Some(previous) => previous.next.set(next),
-                None => self.first = next,
-            }
-            match next.as_ref() {
-                Some(next) => next.previous.set(previous),
-                None => self.last = previous,
-            }
-        }
-        job.is_queued.set(false);
-    }
-}
-
-impl Sleeper {
-    fn address(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self) as usize
-    }
-
-    fn wake(&self) {
-        self.is_woken.store(true, Ordering::Release);
-        self.thread.unpark();
-    }
-
-    fn sleep(&self) {
-        while !self.is_woken.swap(false, Ordering::Acquire) {
-            std::thread::park();
-        }
-    }
-}
-
-/// What a thread of a pool does.
-extern "C" fn work(core: *mut c_void) -> *mut c_void {
-    // SAFETY: `start` gave the reference away.
-    let core = unsafe { Arc::from_raw(core.cast_const().cast::<Core>()) };
-    name_thread(&core.options.name);
-    let me = Arc::new(Sleeper { thread: std::thread::current(), is_woken: AtomicBool::new(false) });
-    core.enlist();
-    // It was started to go on watch, and nobody else is meanwhile.
-    core.watch.0.store(me.address(), Ordering::SeqCst);
-    let mut patience = Patience::new();
-    while let Some(job) = core.next(&me, &mut patience) {
-        // A panic of ours leaves that job unfinished, which is the least harm. What the host's code throws is found here,
-        // and ends the process on its way.
-        let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
-    }
-    ptr::null_mut()
-}
-
-fn name_thread(name: &CString) {
-    #[cfg(target_os = "linux")]
-    // SAFETY: the string ends with a NUL; what is too long is cut.
-    unsafe {
-        libc::prctl(libc::PR_SET_NAME, name.as_ptr());
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = name;
-}
-
-/// Starts a thread that blocks all signals. It is to be joined or detached.
-pub(super) fn start_thread(
-    function: extern "C" fn(*mut c_void) -> *mut c_void,
-    arg: *mut c_void,
-) -> Result<libc::pthread_t> {
-    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-    let (mut all, mut before) = (MaybeUninit::<libc::sigset_t>::uninit(), MaybeUninit::<libc::sigset_t>::uninit());
-    // SAFETY: sets are written before they are read; the new thread inherits the mask, which is put back here.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        let error: c_int = libc::pthread_create(thread.as_mut_ptr(), ptr::null(), function, arg);
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
-        if error == 0 { Ok(thread.assume_init()) } else { Err(Error::from_code(-error)) }
-    }
-}
-
-/// Has the C library tell of forks. Once a process.
-fn notice_forks() {
-    static ONCE: Once = Once::new();
-    // SAFETY: the functions stay loaded: the library is never unloaded.
-    ONCE.call_once(|| unsafe {
-        libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child));
-    });
-}
-
-/// Takes every lock, so that the child finds none taken by a thread it does not have.
-unsafe extern "C" fn prepare() {
-    let pools = POOLS.lock();
-    for (_, known) in pools.iter() {
-        // SAFETY: a pool leaves the list, under this lock, before its memory goes.
-        std::mem::forget(unsafe { &*known.0 }.queue.0.lock());
-    }
-    std::mem::forget(pools);
-}
-
-/// Gives back what `prepare` took, after `tell` was told each pool.
-///
-/// # Safety
-/// This thread ran `prepare`, or is its copy in the child.
-unsafe fn unlock(tell: impl Fn(&Core)) {
-    // SAFETY: by this function's contract the locks are this thread's.
-    unsafe {
-        for (_, known) in &*POOLS.data_ptr() {
-            let core = &*known.0;
-            tell(core);
-            core.queue.0.force_unlock();
-        }
-        POOLS.force_unlock();
-    }
-}
-
-unsafe extern "C" fn in_parent() {
-    // SAFETY: the C library called `prepare` on this thread.
-    unsafe { unlock(|_| {}) };
-}
-
-unsafe extern "C" fn in_child() {
-    // SAFETY: as above, on the thread this is a copy of.
-    unsafe { unlock(|core| core.forked.store(true, Ordering::Relaxed)) };
 }
