@@ -302,6 +302,51 @@ TEST(unref_runs_what_waits) {
     await_threads(1);
 }
 
+/* Sets the size of the stacks of threads that are started from now on; returns the one before. */
+static size_t set_stack_size(size_t size) {
+    pthread_attr_t attributes;
+    size_t before = 0;
+    CHECK(pthread_getattr_default_np(&attributes) == 0);
+    pthread_attr_getstacksize(&attributes, &before);
+    pthread_attr_setstacksize(&attributes, size);
+    CHECK(pthread_setattr_default_np(&attributes) == 0);
+    pthread_attr_destroy(&attributes);
+    return before;
+}
+
+/* No thread can be started, because there is no room for its stack. */
+TEST(no_thread_to_be_had) {
+    const size_t huge = (size_t)1 << 46;
+    evl_loop *loop = real_loop();
+    struct probe p = probe_named(NULL, loop);
+    struct gate gate;
+    evl_future *running = NULL, *waiting = NULL;
+    size_t before = set_stack_size(huge);
+    int code = under_valgrind() ? -EINVAL : -EAGAIN; /* which has less room for addresses */
+    gate_open(&gate);
+    CHECK_CODE(evl_loop_run_in_executor(loop, NULL, return_arg, &p, probe_free, NULL, &waiting), code);
+    CHECK_PROBE(p, 0, 1);
+    CHECK(waiting == NULL);
+    set_stack_size(before);
+    CHECK_CODE(evl_loop_run_in_executor(loop, NULL, gate_job, &gate, NULL, NULL, &running), 0);
+    gate_await(&gate, 1);
+    /* Those that are there have to do. */
+    set_stack_size(huge);
+    CHECK_CODE(evl_loop_run_in_executor(loop, NULL, return_arg, &p, probe_free, NULL, &waiting), 0);
+    gate_let_go(&gate, 1);
+    run_until(loop, waiting);
+    CHECK_PROBE(p, 0, 2);
+    evl_future_unref(running);
+    evl_future_unref(waiting);
+    CHECK_CODE(evl_loop_shutdown_default_executor(loop, EVL_FOREVER, &waiting), 0);
+    CHECK_CODE(evl_future_result(waiting, NULL), code);
+    evl_future_unref(waiting);
+    set_stack_size(before);
+    end_loop(loop);
+    await_threads(1);
+    gate_close(&gate);
+}
+
 static void *set_variable(void *arg) {
     evl_context_var *var = arg;
     void *value = NULL;

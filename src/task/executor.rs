@@ -78,6 +78,11 @@ impl Executor {
         matches!(&self.kind, Kind::Pool { pool, is_own: true } if pool.core().is_forked())
     }
 
+    /// Whether there is nothing to wait for after [`Executor::shut_down`].
+    fn has_ended_when_shut(&self) -> bool {
+        matches!(&self.kind, Kind::Pool { pool, .. } if pool.core().has_no_threads())
+    }
+
     pub(crate) fn data(&self) -> *mut c_void {
         self.data.load(Ordering::Acquire)
     }
@@ -254,6 +259,12 @@ pub(crate) fn shut_default_down(lp: &Owned, timeout: i64) -> Result<FutureRef> {
         operation.end(lp, Outcome::nothing())?;
         return Ok(operation.into_future());
     };
+    if executor.has_ended_when_shut() {
+        let ended = executor.shut_down(false, false).map_or_else(Outcome::error, |()| Outcome::nothing());
+        operation.end(lp, ended)?;
+        return Ok(operation.into_future());
+    }
+    let kept_executor = executor.clone();
     let kept = OperationRef::new(&operation);
     let wait = Box::into_raw(Box::new(Wait { executor, operation: kept }));
     match worker::start_thread(wait_for_end, wait.cast()) {
@@ -264,6 +275,8 @@ pub(crate) fn shut_default_down(lp: &Owned, timeout: i64) -> Result<FutureRef> {
         Err(error) => {
             // SAFETY: the thread was not started.
             drop(unsafe { Box::from_raw(wait) });
+            // Nobody can wait for it, but it takes no more jobs.
+            let _ = kept_executor.shut_down(false, false);
             operation.end(lp, Outcome::error(error))?;
         }
     }

@@ -158,6 +158,11 @@ impl Core {
         self.forked.load(Ordering::Relaxed)
     }
 
+    /// Nobody needs to wait for its threads: none was started, or they are another process's.
+    pub(crate) fn has_no_threads(&self) -> bool {
+        self.is_forked() || self.queue.0.lock().count == 0
+    }
+
     /// Takes a job. On failure the reference is given back to the caller.
     ///
     /// # Safety
