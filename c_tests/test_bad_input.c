@@ -321,7 +321,7 @@ static int lazy_factory(void *arg, evl_loop **out) {
 TEST(policies) {
     evl_policy *policy = (evl_policy *)untouched;
     evl_loop *loop = (evl_loop *)untouched;
-    evl_policy_vtable table = {sizeof table, 0, NULL, NULL, NULL};
+    evl_policy_vtable table = {sizeof table, 0, NULL, NULL, NULL, NULL, NULL};
     int answer = 0;
     BAD_TRIPLE(evl_policy_new_default(NULL, &p, probe_free, NULL), -EINVAL);
     BAD_TRIPLE(evl_policy_new(NULL, &p, probe_free, &policy), -EINVAL);

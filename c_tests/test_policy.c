@@ -191,7 +191,7 @@ static void custom_free(void *arg) {
 }
 
 TEST(custom_policy_is_asked) {
-    evl_policy_vtable table = {sizeof table, 0, custom_get, custom_set, custom_new};
+    evl_policy_vtable table = {sizeof table, 0, custom_get, custom_set, custom_new, NULL, NULL};
     struct custom c;
     evl_policy *policy = NULL, *current = NULL;
     evl_loop *loop = NULL, *made = NULL;
@@ -229,7 +229,7 @@ TEST(custom_policy_is_asked) {
 }
 
 TEST(missing_entries_are_not_implemented) {
-    evl_policy_vtable table = {sizeof table, 0, NULL, NULL, NULL};
+    evl_policy_vtable table = {sizeof table, 0, NULL, NULL, NULL, NULL, NULL};
     evl_policy *policy = NULL;
     evl_loop *loop = NULL;
     CHECK_CODE(evl_policy_new(&table, NULL, NULL, &policy), 0);

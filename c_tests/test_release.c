@@ -198,7 +198,7 @@ static void policy_user_free(void *arg) {
 }
 
 TEST(a_policy_is_replaced_by_its_own_function) {
-    evl_policy_vtable table = {sizeof table, 0, drop_policy_and_fail, NULL, NULL};
+    evl_policy_vtable table = {sizeof table, 0, drop_policy_and_fail, NULL, NULL, NULL, NULL};
     struct policy_user u = {NULL, 0, 0, 0};
     evl_loop *loop = NULL;
     CHECK_CODE(evl_policy_new(&table, &u, policy_user_free, &u.policy), 0);
