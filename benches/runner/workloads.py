@@ -59,6 +59,8 @@ WORKLOADS = (
     ),
     Workload("pipes_1000", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 1000 pipes"),
     Workload("pipes_9900", "pipes", (AS_FAST_AS_PEERS,), "a chain of 1100 bytes over 9900 pipes"),
+    Workload("pipe_throughput", "pipe_throughput", (AS_FAST_AS_PEERS,), "64 KiB through a pipe"),
+    Workload("spawn", "spawn", (AS_FAST_AS_PEERS,), "a child that runs true, until it has ended"),
     Workload("fd_rearm", "fd_rearm", (at_most(25),), "remove and add a reader"),
     Workload("future", "future", (at_most(60),), "make a future, settle it, run its callback"),
     Workload("task", "future", (at_most(80),), "a step of a task that awaits a done future"),

@@ -7,6 +7,7 @@ use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::hash::BuildHasherDefault;
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
@@ -113,6 +114,17 @@ unsafe impl Sync for EventLoop {}
 // SAFETY: as above.
 unsafe impl Send for EventLoop {}
 
+/// What transports read into, whole pages of it.
+#[repr(align(4096))]
+pub(crate) struct ReadBuffer(pub(crate) [MaybeUninit<u8>; 64 * 1024]);
+
+impl ReadBuffer {
+    fn new() -> Box<ReadBuffer> {
+        // SAFETY: bytes that need not be initialised.
+        unsafe { Box::<ReadBuffer>::new_uninit().assume_init() }
+    }
+}
+
 /// What only the owner touches.
 pub(crate) struct State {
     /// The owner's thread.
@@ -154,7 +166,7 @@ pub(crate) struct State {
     pub(super) shutdown_hooks: Vec<*const Handle>,
     pub(super) data: FreeArg,
     /// What transports read into; made when first needed, and not there while it is in use.
-    pub(super) read_buffer: Option<Box<[u8]>>,
+    pub(super) read_buffer: Option<Box<ReadBuffer>>,
 }
 
 impl State {
@@ -481,12 +493,11 @@ impl<'a> Owned<'a> {
     }
 
     /// The buffer that all transports of the loop read into; to be put back.
-    pub(crate) fn take_read_buffer(&self) -> Box<[u8]> {
-        const SIZE: usize = 64 * 1024;
-        self.with(|state| state.read_buffer.take()).unwrap_or_else(|| vec![0; SIZE].into_boxed_slice())
+    pub(crate) fn take_read_buffer(&self) -> Box<ReadBuffer> {
+        self.with(|state| state.read_buffer.take()).unwrap_or_else(ReadBuffer::new)
     }
 
-    pub(crate) fn put_read_buffer(&self, buffer: Box<[u8]>) {
+    pub(crate) fn put_read_buffer(&self, buffer: Box<ReadBuffer>) {
         self.with(|state| state.read_buffer = Some(buffer));
     }
 

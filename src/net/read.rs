@@ -3,13 +3,13 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::transport::{CLOSING, DEVICE, READING_PAUSED, READS, STARTED, TURN_DUE, Transport, enter};
+use super::transport::{CLOSING, DEVICE, READING_PAUSED, READS, SOCKET, STARTED, TURN_DUE, Transport, enter};
 use crate::engine::event_loop::Owned;
 use crate::engine::thread;
 use crate::engine::watch::Direction;
 use crate::error::{Error, Result};
 
-/// How often a read that fills its buffer is followed by another one before others have their turn.
+/// How often a read of a socket that fills its buffer is followed by another one before others have their turn. A pipe has no more.
 const TURNS: u32 = 4;
 
 impl Transport {
@@ -82,7 +82,7 @@ impl Transport {
 
     /// Reads what there is, but not for ever.
     fn read(&self, lp: &Owned) {
-        for _ in 0..TURNS {
+        for _ in 0..if self.has(SOCKET) { TURNS } else { 1 } {
             if !self.is_reading() || !self.has(STARTED) || !self.read_once(lp) {
                 return;
             }
@@ -119,14 +119,14 @@ impl Transport {
         let received = callbacks.data_received;
         let mut buffer = lp.take_read_buffer();
         // SAFETY: the buffer has so many bytes.
-        let result = unsafe { libc::read(self.fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        let result = unsafe { libc::read(self.fd(), buffer.0.as_mut_ptr().cast(), buffer.0.len()) };
         let mut more = false;
         if let Some(count) = self.received(lp, result) {
-            more = count == buffer.len();
+            more = count == buffer.0.len();
             if let Some(received) = received {
                 let told = self.call(lp, "data_received", true, &mut |this, arg| {
                     // SAFETY: the host gave the function with its arg; the bytes are there during the call.
-                    unsafe { received(this, buffer.as_ptr().cast(), count, arg) };
+                    unsafe { received(this, buffer.0.as_ptr().cast(), count, arg) };
                     0
                 });
                 if told.is_none() {

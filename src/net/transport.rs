@@ -47,6 +47,8 @@ pub(crate) const WRITING_PAUSED: u16 = 1024;
 pub(crate) const PAUSE_DUE: u16 = 2048;
 /// The ready queue has a turn of reading for it: it is always ready.
 pub(crate) const TURN_DUE: u16 = 4096;
+/// A pipe's queue was written just now, which has most likely filled it: what is written more waits until the system says.
+pub(crate) const FULL: u16 = 8192;
 
 /// A transport.
 pub struct Transport {

@@ -5,7 +5,9 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::transport::{CLOSING, DEVICE, LOSING, PAUSE_DUE, READS, SOCKET, Transport, WRITES, WRITING_PAUSED, enter};
+use super::transport::{
+    CLOSING, DEVICE, FULL, LOSING, PAUSE_DUE, READS, SOCKET, Transport, WRITES, WRITING_PAUSED, enter,
+};
 use super::write_queue::MOST;
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::Owned;
@@ -36,7 +38,7 @@ impl Transport {
     pub(crate) fn write(&self, lp: &Owned, pieces: &[libc::iovec]) -> Result<()> {
         self.check_writes()?;
         let mut skip = 0;
-        if self.queue_size() == 0 {
+        if self.queue_size() == 0 && !self.has(FULL) {
             for some in pieces.chunks(MOST) {
                 let all = some.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.iov_len));
                 let Some(written) = self.write_now(lp, some) else { return Ok(()) };
@@ -72,7 +74,7 @@ impl Transport {
     pub(crate) fn write_owned(&self, lp: &Owned, data: *const c_void, size: usize, arg: FreeArg) -> Result<()> {
         self.check_writes()?;
         let mut written = 0;
-        if self.queue_size() == 0 && size > 0 {
+        if self.queue_size() == 0 && size > 0 && !self.has(FULL) {
             let all = libc::iovec { iov_base: data.cast_mut(), iov_len: size };
             let Some(count) = self.write_now(lp, &[all]) else { return Ok(()) };
             written = count;
@@ -138,15 +140,20 @@ impl Transport {
                 done = unsafe { (*self.queue.get()).advance(0) };
             }
         }
-        if self.queue_size() == 0 {
-            lp.pause_internal(self.fd(), Direction::Write, true);
-        }
         if self.has(LOSING) {
             return;
         }
+        if !self.has(SOCKET) {
+            self.set(FULL);
+        }
         self.consider_resuming(lp);
-        // The protocol may have written more.
-        if self.is_closing() && self.queue_size() == 0 && lp.event_loop().is_owned_here() {
+        self.clear(FULL);
+        // The protocol may have written more, or closed it; after a fork the loop is not to be touched.
+        if self.queue_size() > 0 || self.has(LOSING) || !lp.event_loop().is_owned_here() {
+            return;
+        }
+        lp.pause_internal(self.fd(), Direction::Write, true);
+        if self.is_closing() {
             self.lose(lp, 0);
         }
     }
