@@ -272,6 +272,12 @@ impl EventLoop {
         self.owner.load(Ordering::Relaxed) == thread::pointer()
     }
 
+    /// Whether another thread runs the loop, or is inside of one of its functions.
+    pub(crate) fn is_used_elsewhere(&self) -> bool {
+        let owner = self.owner.load(Ordering::Relaxed);
+        !matches!(owner, NOBODY | CLOSED | FORKED | POISONED) && owner & BRIEF == 0 && owner != thread::pointer()
+    }
+
     /// Takes a loop that nobody uses for one call.
     #[inline(never)]
     fn claim(&self) -> Result<Owned<'_>> {

@@ -65,37 +65,39 @@ impl Future {
         // SAFETY: by this function's contract.
         let this = unsafe { &*future };
         let event_loop: *const EventLoop = this.event_loop;
-        let entered = this.owner().enter();
-        match entered {
-            Ok(lp) => {
-                this.refs.store(1, Ordering::Relaxed);
-                if this.unretrieved.swap(false, Ordering::Relaxed) {
-                    this.report(&lp);
-                }
-                // The handler may have taken a reference.
-                if this.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    // SAFETY: nobody refers to it, and the loop's owner is this thread.
-                    unsafe { Future::destroy(future) };
-                    lp.uncount_object();
-                }
-            }
-            Err(error) => {
-                // What a pending one has is the loop's thread's to release.
-                let must_travel = this.unretrieved.load(Ordering::Relaxed) || !this.is_done();
-                if error == Error::WRONG_THREAD && must_travel {
+        let must_travel = if this.unretrieved.load(Ordering::Relaxed) {
+            match this.owner().enter() {
+                Ok(lp) => {
                     this.refs.store(1, Ordering::Relaxed);
-                    let arg = FreeArg::new(future.cast_mut().cast(), Some(release_future));
-                    if inbox::send_release(this.owner(), arg) {
+                    if this.unretrieved.swap(false, Ordering::Relaxed) {
+                        this.report(&lp);
+                    }
+                    drop(lp);
+                    // The handler may have taken a reference.
+                    if this.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
                         return;
                     }
-                    this.refs.store(0, Ordering::Relaxed);
+                    false
                 }
-                // SAFETY: nobody refers to it; the loop is closed, or the future is done and nothing of it is the loop's.
-                unsafe {
-                    Future::destroy(future);
-                    lifetime::release_memory(event_loop);
-                }
+                Err(error) => error == Error::WRONG_THREAD,
             }
+        } else {
+            // What a pending one has is for the thread that uses the loop to release.
+            !this.is_done() && this.owner().is_used_elsewhere()
+        };
+        if must_travel {
+            this.refs.store(1, Ordering::Relaxed);
+            let arg = FreeArg::new(future.cast_mut().cast(), Some(release_future));
+            if inbox::send_release(this.owner(), arg) {
+                return;
+            }
+            this.refs.store(0, Ordering::Relaxed);
+        }
+        // A loop that nobody uses is not taken for this: whoever wants it would be refused meanwhile.
+        // SAFETY: nobody refers to it, so that nothing of it is the loop's.
+        unsafe {
+            Future::destroy(future);
+            lifetime::release_memory(event_loop);
         }
     }
 
