@@ -24,7 +24,9 @@ unsafe extern "C-unwind" fn stop(future: *mut Future, _: *mut c_void) {
 
 /// `loop.run_until_complete`: 0, or what the future failed with.
 pub(crate) fn run_until_complete(event_loop: &EventLoop, future: &Future) -> Result<c_int> {
-    run_until_done(event_loop, future)?;
+    // One that the caller has borrowed from the loop may go when it is done.
+    let future = FutureRef::new(future);
+    run_until_done(event_loop, &future)?;
     future.check().map(|()| 0)
 }
 
