@@ -9,7 +9,7 @@ use super::exception::{self, Aside, Report};
 use super::handle::{CANCELLED, COUNTED, DONE, Handle, IN_RING, ONE_SHOT, PAUSED, PERIODIC, QUEUED, RUNNING, STARTED};
 use super::ready::Entry;
 use super::thread::{self, Thread};
-use super::{clock, debug};
+use super::{clock, debug, runnable};
 use crate::error::{Error, Result};
 
 impl Owned<'_> {
@@ -175,6 +175,8 @@ impl Owned<'_> {
         if let Err(error) = entered {
             let report = Report::new(error, "The context of a callback is in use", ptr::null());
             told = exception::call_handler(self, &report);
+            // SAFETY: it was not run, and the entry owns its arg.
+            unsafe { runnable::abandon(&entry) };
         }
         callback::release(entry.arg, entry.free);
         word.release();

@@ -5,10 +5,8 @@
 //! in the state while the loop lives; `memory` stands far above zero (BIAS) until life ends and that number is added.
 
 use std::ffi::c_void;
-use std::ptr;
 use std::sync::atomic::Ordering;
 
-use super::callback::CallFn;
 use super::debug;
 use super::event_loop::{BRIEF, CLOSED, EventLoop, FORKED, LoopRef, NOBODY, Owned, POISONED};
 use super::handle::{COUNTED, HELD, Handle, QUEUED};
@@ -159,10 +157,8 @@ impl EventLoop {
 /// Releases an entry of a closed loop. Handles of the loop's own are released with all that live.
 pub(crate) fn release_posted(entry: &Entry) {
     let Some(handle) = entry.handle() else {
-        if entry.function.is_some_and(|function| ptr::fn_addr_eq(function, runnable::run as CallFn)) {
-            // SAFETY: the entry owns a reference to the object.
-            unsafe { runnable::abandon(entry.arg) };
-        }
+        // SAFETY: the entry owns what its arg refers to.
+        unsafe { runnable::abandon(entry) };
         super::callback::release(entry.arg, entry.free);
         entry.context.release();
         return;

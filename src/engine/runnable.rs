@@ -1,8 +1,12 @@
 //! Objects of evl's own that stand in the ready queue themselves: what is to be done with one, its first word tells.
 
 use std::ffi::c_void;
+use std::ptr;
 
-/// What is done with an object when its turn comes, or when the loop is closed before.
+use super::callback::CallFn;
+use super::ready::Entry;
+
+/// What is done with an object when its turn comes, or when it is not run.
 pub(crate) struct Runnable {
     /// Runs it. The entry's reference is given up.
     pub(crate) run: unsafe fn(*const ()),
@@ -20,11 +24,13 @@ pub(crate) unsafe extern "C-unwind" fn run(object: *mut c_void) {
     unsafe { ((*object.cast::<&'static Runnable>()).run)(object.cast()) };
 }
 
-/// The loop is closed before its turn came.
+/// An entry is not run: gives up the reference it has, if it is one of an object.
 ///
 /// # Safety
-/// As [`run`].
-pub(crate) unsafe fn abandon(object: *mut c_void) {
-    // SAFETY: by this function's contract.
-    unsafe { ((*object.cast::<&'static Runnable>()).abandon)(object.cast()) };
+/// As [`run`], when that is the entry's function.
+pub(crate) unsafe fn abandon(entry: &Entry) {
+    if entry.function.is_some_and(|function| ptr::fn_addr_eq(function, run as CallFn)) {
+        // SAFETY: by this function's contract.
+        unsafe { ((*entry.arg.cast::<&'static Runnable>()).abandon)(entry.arg.cast()) };
+    }
 }
