@@ -115,8 +115,10 @@ impl Future {
             transport: ptr::null(),
             traceback: self.extra(|extra| extra.traceback.to_vec()).unwrap_or_default(),
         };
-        // A handler that asks to exit does so at the callback that is running, if there is one.
-        let _ = exception::call_handler(lp, &report);
+        if exception::call_handler(lp, &report) == Err(Error::EXIT) {
+            // The callback that is running asks for it, if there is one.
+            let _ = exception::raise_exit(lp.event_loop().exit_code());
+        }
     }
 
     /// # Safety
