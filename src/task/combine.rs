@@ -157,7 +157,7 @@ unsafe extern "C-unwind" fn waited(future: *mut Future, operation: *mut c_void) 
         let outcome = if out_of_time && future.is_cancelled() {
             Outcome::error(Error::TIMED_OUT)
         } else {
-            Outcome::same_as(FutureRef::new(future))
+            Outcome::same_as(future)
         };
         let _ = operation.end(&lp, outcome);
     }
@@ -169,7 +169,7 @@ pub(crate) fn wait_for(lp: &Owned, future: &Future, timeout: i64) -> Result<Futu
     let work = WaitFor { future: FutureRef::new(future), alarm: None, out_of_time: false };
     let operation = Operation::begin(lp, work);
     if future.is_done() {
-        operation.end(lp, Outcome::same_as(FutureRef::new(future)))?;
+        operation.end(lp, Outcome::same_as(future))?;
         return Ok(operation.into_future());
     }
     let begun = follow(lp, future, &operation, waited).and_then(|()| match timeout {
@@ -206,7 +206,7 @@ unsafe extern "C-unwind" fn shielded(inner: *mut Future, operation: *mut c_void)
     // When the outer one was cancelled, nobody else will ask for the error.
     inner.mark_retrieved();
     if let Some(lp) = entered(operation.future()) {
-        let _ = operation.end(&lp, Outcome::same_as(FutureRef::new(inner)));
+        let _ = operation.end(&lp, Outcome::same_as(inner));
     }
 }
 

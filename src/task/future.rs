@@ -267,7 +267,7 @@ impl Future {
     }
 
     /// The one whose outcome this is.
-    fn origin(&self) -> &Future {
+    pub(super) fn origin(&self) -> &Future {
         let mut future = self;
         while future.is_done() && future.shape.get() == Shape::Same {
             // SAFETY: such a future holds a reference to the other one.

@@ -79,7 +79,7 @@ unsafe extern "C-unwind" fn gathered(child: *mut Future, operation: *mut c_void)
     let Some(lp) = entered(operation.future()) else { return };
     // While it is being cancelled, it waits for all.
     if !errors_are_results && child.code() != 0 && !operation.future().is_ending() {
-        let _ = operation.end(&lp, Outcome::same_as(FutureRef::new(child)));
+        let _ = operation.end(&lp, Outcome::same_as(child));
     } else if left == 0 {
         let _ = operation.end(&lp, Outcome::nothing());
     }

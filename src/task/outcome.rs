@@ -5,7 +5,7 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::future::{CANCELLED, FAILED, FINISHED, FutureRef, release_future};
+use super::future::{CANCELLED, FAILED, FINISHED, Future, FutureRef, release_future};
 use crate::engine::callback::{self, CallFn, FreeArg};
 use crate::error::{Error, Result};
 
@@ -137,10 +137,11 @@ impl Outcome {
     }
 
     /// The outcome that another future has, which is done.
-    pub(crate) fn same_as(other: FutureRef) -> Outcome {
-        let status = other.status();
-        let code = other.code();
-        Outcome::with(status, Shape::Same, code, other.into_raw().cast(), Some(release_future))
+    pub(crate) fn same_as(other: &Future) -> Outcome {
+        let (status, code) = (other.status(), other.code());
+        // Not a chain, whose end would free it link by link on the stack.
+        let origin = FutureRef::new(other.origin());
+        Outcome::with(status, Shape::Same, code, origin.into_raw().cast(), Some(release_future))
     }
 }
 

@@ -224,7 +224,7 @@ impl Task {
             && awaited.is_done()
             && awaited.code() == answer
         {
-            return Outcome::same_as(FutureRef::new(awaited));
+            return Outcome::same_as(awaited);
         }
         if answer == Error::CANCELLED.code() {
             return Outcome::cancelled(self.future.ending_message());
