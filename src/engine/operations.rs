@@ -50,6 +50,8 @@ pub(crate) struct Operations {
     list: Slab<Operation>,
     /// The task whose step is on the stack, or NULL.
     pub(crate) current_task: *const (),
+    /// How many tasks have a cancel pass through them at the moment.
+    pub(crate) cancels: u32,
     /// How many tasks were made: each has a number.
     pub(crate) tasks_made: u64,
     // Shared with the call that is under way: it may replace it, and its arg is released after it.
@@ -69,6 +71,7 @@ impl Operations {
         Operations {
             list: Slab::new(),
             current_task: std::ptr::null(),
+            cancels: 0,
             tasks_made: 0,
             task_factory: None,
             spare: Spare::new(),

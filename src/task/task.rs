@@ -8,12 +8,15 @@ use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 
 use super::done::FIRST;
-use super::future::{Class, Future, FutureRef, Outcome};
+use super::future::{Class, Future, FutureRef, Outcome, release_future};
 use crate::engine::callback::FreeArg;
 use crate::engine::context::{Captured, Word};
 use crate::engine::event_loop::Owned;
 use crate::engine::thread;
 use crate::error::{Error, Result};
+
+/// Through so many tasks, each of which awaits the next one, a cancel goes at once.
+const DEEPEST: u32 = 32;
 
 /// A step of the host: gets how the awaited future ended, and writes the next one to await.
 pub type StepFn =
@@ -30,6 +33,8 @@ pub struct Task {
     awaited: UnsafeCell<Option<FutureRef>>,
     /// It awaits something that is not done: `Task._fut_waiter`.
     waiting: Cell<bool>,
+    /// What it awaits is being cancelled.
+    passing: Cell<bool>,
     /// The next step is told of a cancel.
     must_cancel: Cell<bool>,
     /// The next step is told of this failure: what it wanted to await cannot be awaited.
@@ -67,6 +72,7 @@ impl Task {
             context: Cell::new(context.into_word()),
             awaited: UnsafeCell::new(None),
             waiting: Cell::new(false),
+            passing: Cell::new(false),
             must_cancel: Cell::new(false),
             thrown: Cell::new(0),
             cancels: Cell::new(0),
@@ -150,17 +156,41 @@ impl Task {
 
     /// `Task.cancel`: false, because it is done only when its step says so.
     fn deliver_cancel(&self, lp: &Owned) -> bool {
-        self.cancels.set(self.cancels.get() + 1);
+        self.cancels.set(self.cancels.get().saturating_add(1));
+        self.pass_cancel(lp);
+        false
+    }
+
+    /// What it awaits is cancelled; when that cannot be, its next step is told.
+    fn pass_cancel(&self, lp: &Owned) {
         if self.waiting.get()
             && let Some(awaited) = self.awaited()
         {
             let awaited = FutureRef::new(awaited);
-            if awaited.cancel(lp, Error::CANCELLED, self.future.ending_message()).unwrap_or(false) {
-                return false;
+            let this = ptr::from_ref(self).cast_mut().cast();
+            let depth = lp.with(|state| state.operations.cancels);
+            if self.passing.get() {
+                // It awaits itself by way of others, which would never end.
+                if awaited.remove_done_callback(wake_up, this) > 0 {
+                    self.waiting.set(false);
+                    let _ = self.schedule(lp);
+                }
+            } else if depth == DEEPEST {
+                self.future.retain();
+                let _ = lp.call_internal(pass_later, this, Some(release_future), Word::NONE);
+                return;
+            } else {
+                self.passing.set(true);
+                lp.with(|state| state.operations.cancels = depth + 1);
+                let passed = awaited.cancel(lp, Error::CANCELLED, self.future.ending_message()).unwrap_or(false);
+                lp.with(|state| state.operations.cancels = depth);
+                self.passing.set(false);
+                if passed {
+                    return;
+                }
             }
         }
         self.must_cancel.set(true);
-        false
     }
 
     /// How the step is told that what it awaited has ended.
@@ -289,6 +319,17 @@ unsafe extern "C-unwind" fn run_step(task: *mut c_void) {
     // SAFETY: a future keeps its loop's memory.
     if let Ok(lp) = unsafe { &*task.future.event_loop() }.enter() {
         task.run(&lp);
+    }
+}
+
+/// A cancel of the task `arg` that had come through many others goes on.
+unsafe extern "C-unwind" fn pass_later(task: *mut c_void) {
+    // SAFETY: the entry has a reference.
+    let task = unsafe { &*task.cast::<Task>() };
+    if let Some(lp) = super::combine::entered(&task.future)
+        && !task.future.is_done()
+    {
+        task.pass_cancel(&lp);
     }
 }
 
