@@ -52,6 +52,8 @@ pub(crate) struct Operations {
     pub(crate) current_task: *const (),
     /// How many tasks have a cancel pass through them at the moment.
     pub(crate) cancels: u32,
+    /// Counts the beginnings and ends of runs until a future is done: odd during one.
+    pub(crate) run: usize,
     /// How many tasks were made: each has a number.
     pub(crate) tasks_made: u64,
     // Shared with the call that is under way: it may replace it, and its arg is released after it.
@@ -72,6 +74,7 @@ impl Operations {
             list: Slab::new(),
             current_task: std::ptr::null(),
             cancels: 0,
+            run: 0,
             tasks_made: 0,
             task_factory: None,
             spare: Spare::new(),

@@ -14,10 +14,12 @@ use crate::engine::exception::{self, Report};
 use crate::error::{Error, Result};
 use crate::policy;
 
-/// Stops the loop: the future it runs for is done.
-unsafe extern "C-unwind" fn stop(future: *mut Future, _: *mut c_void) {
+/// Stops the loop: the future that the run with this number is for is done. A run that ended before has left its call behind.
+unsafe extern "C-unwind" fn stop(future: *mut Future, run: *mut c_void) {
     // SAFETY: it is alive while its callbacks are called.
-    if let Some(lp) = super::combine::entered(unsafe { &*future }) {
+    if let Some(lp) = super::combine::entered(unsafe { &*future })
+        && lp.with(|state| state.operations.run) == run.addr()
+    {
         lp.stop();
     }
 }
@@ -35,17 +37,21 @@ fn run_until_done(event_loop: &EventLoop, future: &Future) -> Result<()> {
         return Err(Error::RUNNING);
     }
     let kept = FutureRef::new(future);
-    {
+    let run: *mut c_void = {
         let lp = event_loop.enter()?;
         super::combine::check_loop(&lp, &kept)?;
-        // Only this call's own callback may be taken away after it.
-        let mark = FreeArg::new(std::ptr::from_ref(&kept).cast_mut().cast(), None);
-        kept.add_done_callback(&lp, stop, mark, Captured::new(Word::NONE))?;
-    }
+        let number = lp.with(|state| {
+            state.operations.run += 1;
+            state.operations.run
+        });
+        let run = std::ptr::without_provenance_mut(number);
+        kept.add_done_callback(&lp, stop, FreeArg::new(run, None), Captured::new(Word::NONE))?;
+        run
+    };
     let ran = event_loop.run_forever();
     if let Ok(lp) = event_loop.enter() {
-        kept.remove_done_callback(stop, std::ptr::from_ref(&kept).cast_mut().cast());
-        drop(lp);
+        lp.with(|state| state.operations.run += 1);
+        kept.remove_done_callback(stop, run);
     }
     ran?;
     if kept.is_done() { Ok(()) } else { Err(Error::STOPPED) }
