@@ -1733,7 +1733,7 @@ int evl_run_options_init(struct evl_run_options *options,
 // EVL_RUN_SIGINT). The step finds its loop by evl_task_get_loop. options may be NULL. arg_free runs exactly once,
 // when the task is done or when this function fails. On a thread that runs no loop. Errors of its own: -EINVAL
 // (NULL step), EVL_EOPTIONS, EVL_ERUNNING (a loop runs on this thread), EVL_EEXIT (a callback called
-// evl_raise_exit), and what the policy and the poller say.
+// evl_raise_exit: who has referred to the loop reads evl_loop_exit_code), and what the policy and the poller say.
 EVL_API
 int evl_run(evl_step_fn step,
             void *arg,

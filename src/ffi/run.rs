@@ -49,7 +49,7 @@ pub unsafe extern "C-unwind" fn evl_run_options_init(options: *mut evl_run_optio
 /// EVL_RUN_SIGINT). The step finds its loop by evl_task_get_loop. options may be NULL. arg_free runs exactly once,
 /// when the task is done or when this function fails. On a thread that runs no loop. Errors of its own: -EINVAL
 /// (NULL step), EVL_EOPTIONS, EVL_ERUNNING (a loop runs on this thread), EVL_EEXIT (a callback called
-/// evl_raise_exit), and what the policy and the poller say.
+/// evl_raise_exit: who has referred to the loop reads evl_loop_exit_code), and what the policy and the poller say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_run(
     step: evl_step_fn,

@@ -94,7 +94,14 @@ pub(crate) fn run(step: StepFn, arg: FreeArg, options: &RunOptions) -> Result<c_
     let event_loop = unsafe { &*made.as_ptr() };
     let _ = policy.set_loop(Some(event_loop));
     let result = run_main(event_loop, step, arg, options);
+    let exit_code = event_loop.exit_code();
     let ended = shut_down(event_loop);
+    if result == Err(Error::EXIT)
+        && let Ok(lp) = event_loop.enter()
+    {
+        // What the main run ended with, not the runs after it.
+        lp.set_exit_code(exit_code);
+    }
     let _ = policy.set_loop(None);
     let closed = event_loop.close();
     result.and_then(|code| ended.map(|()| code)).and_then(|code| closed.map(|()| code))
