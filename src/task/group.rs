@@ -116,8 +116,10 @@ impl Group {
         self.failed.borrow().iter().map(|task| std::ptr::from_ref(&**task).cast()).collect()
     }
 
+    /// What the join ends with, which tells of every error.
     fn outcome(&self) -> Outcome {
         let failed = self.failed.borrow();
+        failed.iter().for_each(|task| task.mark_retrieved());
         let Some(first) = failed.first() else { return Outcome::nothing() };
         let name = error::name(first.code()).to_string_lossy();
         let what = first.message().map_or(String::new(), |text| format!(": {}", text.to_string_lossy()));
@@ -142,7 +144,6 @@ impl Group {
         if let Some(task) = gone
             && task.has_failed()
         {
-            task.mark_retrieved();
             self.failed.borrow_mut().push(task);
             if !self.aborting.get() {
                 self.abort(lp);
