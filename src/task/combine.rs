@@ -195,7 +195,11 @@ struct Shield {
 
 impl Work for Shield {
     const NAME: &'static str = "shield";
-    fn cancel(_: &Owned, _: &Operation<Self>) -> bool {
+    fn cancel(_: &Owned, operation: &Operation<Self>) -> bool {
+        // It goes on alone: from here on an error of it is told as if it had not been shielded.
+        if let Some(inner) = operation.with(|work| FutureRef::new(&work.inner)) {
+            inner.remove_done_callback(shielded, operation.pointer());
+        }
         true
     }
 }
