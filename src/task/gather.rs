@@ -71,11 +71,9 @@ unsafe extern "C-unwind" fn gathered(child: *mut Future, operation: *mut c_void)
         work.left -= 1;
         (work.left, work.errors_are_results)
     });
-    let Some((left, errors_are_results)) = state else {
-        // It has failed already: nobody will ask this one.
-        child.mark_retrieved();
-        return;
-    };
+    // An error is a result, or the outcome of them all, or comes when that has failed already.
+    child.mark_retrieved();
+    let Some((left, errors_are_results)) = state else { return };
     let Some(lp) = entered(operation.future()) else { return };
     // While it is being cancelled, it waits for all.
     if !errors_are_results && child.code() != 0 && !operation.future().is_ending() {
