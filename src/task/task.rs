@@ -274,7 +274,6 @@ impl Task {
             let _ = self.schedule(lp);
             return;
         }
-        let cancel = self.must_cancel.get();
         // SAFETY: the owner's; what was there is dropped after.
         let old = unsafe { (*self.awaited.get()).replace(next) };
         drop(old);
@@ -286,11 +285,9 @@ impl Task {
         let this = ptr::from_ref(self).cast_mut().cast();
         let added = awaited.add_done_callback(lp, wake_up, FreeArg::new(this, None), Captured::new(Word::NONE));
         self.waiting.set(added.is_ok());
-        if cancel {
-            let awaited = FutureRef::new(awaited);
-            if awaited.cancel(lp, Error::CANCELLED, self.future.ending_message()).unwrap_or(false) {
-                self.must_cancel.set(false);
-            }
+        // Also when it was cancelled by what was released just now.
+        if self.must_cancel.replace(false) {
+            self.pass_cancel(lp);
         }
     }
 
