@@ -461,9 +461,7 @@ impl Future {
         if self.is_done() {
             return Ok(false);
         }
-        if !self.is_timed_out() {
-            self.ending.set(code.code());
-        }
+        self.ending.set(code.code());
         if message.is_some() {
             self.change_extra(|extra| extra.message = message);
         }

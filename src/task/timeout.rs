@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 use super::future::{Future, release_future};
+use super::task::Task;
 use crate::engine::callback::{Callback, FreeArg};
 use crate::engine::context::{Captured, Word};
 use crate::engine::event_loop::Owned;
@@ -55,6 +56,10 @@ impl Future {
 unsafe extern "C-unwind" fn time_out(arg: *mut c_void) {
     // SAFETY: the timer has a reference.
     let future = unsafe { &*arg.cast::<Future>() };
+    // What is being withdrawn already ends as whoever wanted that was promised; but a task may have gone on.
+    if future.is_ending() && Task::from_future(future).is_none() {
+        return;
+    }
     if let Ok(lp) = future.owner().enter() {
         let _ = future.cancel(&lp, Error::TIMED_OUT, None);
     }
