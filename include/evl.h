@@ -1430,8 +1430,8 @@ EVL_API int evl_future_cancel_threadsafe(evl_future *future, const char *message
 // loop. 0 does not wait; EVL_FOREVER waits without limit. Returns 0 when it is done, however it ended.
 //
 // The calling thread has a reference to the future during the call. Any thread. Errors: -ETIMEDOUT, EVL_ECLOSED
-// (the loop was closed before it was done), EVL_ERUNNING (this thread runs a loop), -EINVAL (NULL; negative
-// timeout).
+// (the loop was closed before it was done), EVL_EFORKED, EVL_EPANIC, EVL_ERUNNING (this thread runs a loop),
+// -EINVAL (NULL; negative timeout).
 EVL_API
 int evl_future_wait(evl_future *future,
                     int64_t timeout_ns);

@@ -87,6 +87,8 @@ unsafe extern "C" fn in_parent() {
 
 unsafe extern "C" fn in_child() {
     signals::detach_all();
+    // SAFETY: `prepare` has taken the lock.
+    unsafe { park::forget_all() };
     // SAFETY: the C library called `prepare` on the thread this is a copy of, so that the list is ours.
     for (_, known) in unsafe { &*LOOPS.data_ptr() } {
         // SAFETY: as in `prepare`.

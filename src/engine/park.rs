@@ -36,6 +36,15 @@ pub(crate) unsafe fn unlock_after_fork() {
     unsafe { WAITERS.force_unlock() };
 }
 
+/// In a child process: nobody waits. A thread of the parent may have held its own lock.
+///
+/// # Safety
+/// The lock is held by [`lock_for_fork`].
+pub(crate) unsafe fn forget_all() {
+    // SAFETY: by this function's contract the list is ours. What a thread waits at is that thread's, too, which is gone.
+    unsafe { (*WAITERS.data_ptr()).drain(..).for_each(std::mem::forget) };
+}
+
 impl Parker {
     fn wake(&self) {
         *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;

@@ -302,8 +302,8 @@ pub unsafe extern "C-unwind" fn evl_future_cancel_threadsafe(future: *mut evl_fu
 /// loop. 0 does not wait; EVL_FOREVER waits without limit. Returns 0 when it is done, however it ended.
 ///
 /// The calling thread has a reference to the future during the call. Any thread. Errors: -ETIMEDOUT, EVL_ECLOSED
-/// (the loop was closed before it was done), EVL_ERUNNING (this thread runs a loop), -EINVAL (NULL; negative
-/// timeout).
+/// (the loop was closed before it was done), EVL_EFORKED, EVL_EPANIC, EVL_ERUNNING (this thread runs a loop),
+/// -EINVAL (NULL; negative timeout).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_future_wait(future: *mut evl_future, timeout_ns: i64) -> c_int {
     // SAFETY: a live future or NULL, as documented.
