@@ -217,12 +217,13 @@ impl Task {
         // SAFETY: the context stays in the task, which the loop keeps while it is not done. Step and arg were given together.
         let called =
             unsafe { lp.call_host(self.context.as_ptr(), || (self.step)(this.cast_mut(), status, arg, &raw mut next)) };
-        if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
-            return;
-        }
         lp.with(|state| state.operations.current_task = outside);
         // SAFETY: the step has given the reference away.
         let next = (!next.is_null()).then(|| unsafe { FutureRef::from_raw(next) });
+        // In a forked child, the loop is not this thread's until it was renewed: the task is left as it is.
+        if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
+            return;
+        }
         let outcome = match called {
             Err(error) => Outcome::error(error),
             Ok((_, Some(raised))) if raised.code == Error::CANCELLED.code() => self.cancelled(raised.message),
