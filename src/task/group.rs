@@ -4,9 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
+use slab::Slab;
+
 use super::combine::entered;
 use super::future::{Future, FutureRef, Outcome};
 use super::operation::{Operation, OperationRef, Work};
+use super::outcome::free_box;
 use super::task::{self, StepFn, Task};
 use crate::engine::callback::FreeArg;
 use crate::engine::context::{Captured, Word};
@@ -19,7 +22,8 @@ pub struct Group {
     anchor: FutureRef,
     /// The task that made it, which is cancelled when a task of the group fails before it is joined.
     parent: Option<FutureRef>,
-    tasks: RefCell<Vec<FutureRef>>,
+    /// Those that are not done.
+    tasks: RefCell<Slab<FutureRef>>,
     failed: RefCell<Vec<FutureRef>>,
     aborting: Cell<bool>,
     parent_cancelled: Cell<bool>,
@@ -31,6 +35,12 @@ pub struct Group {
 unsafe impl Send for Group {}
 // SAFETY: as above.
 unsafe impl Sync for Group {}
+
+/// What a task's callback has.
+struct Member {
+    group: Arc<Group>,
+    place: usize,
+}
 
 /// Waits for a group's tasks.
 struct Join {
@@ -56,7 +66,7 @@ impl Group {
         Arc::new(Group {
             anchor,
             parent: parent.map(|task| FutureRef::new(task.future())),
-            tasks: RefCell::new(Vec::new()),
+            tasks: RefCell::new(Slab::new()),
             failed: RefCell::new(Vec::new()),
             aborting: Cell::new(false),
             parent_cancelled: Cell::new(false),
@@ -83,10 +93,10 @@ impl Group {
         let made = Task::create(lp, step, arg, context)?;
         // SAFETY: it was made just now.
         let future = unsafe { (*made).future() };
-        let group = Arc::into_raw(self.clone()).cast_mut().cast();
-        let arg = FreeArg::new(group, Some(release));
+        let place = self.tasks.borrow_mut().insert(FutureRef::new(future));
+        let member = Box::into_raw(Box::new(Member { group: self.clone(), place }));
+        let arg = FreeArg::new(member.cast(), Some(free_box::<Member>));
         future.add_done_callback(lp, task_done, arg, Captured::new(Word::NONE))?;
-        self.tasks.borrow_mut().push(FutureRef::new(future));
         Ok(made)
     }
 
@@ -130,17 +140,14 @@ impl Group {
     /// Cancels what runs.
     fn abort(&self, lp: &Owned) {
         self.aborting.set(true);
-        let tasks: Vec<FutureRef> = self.tasks.borrow().iter().map(|task| FutureRef::new(task)).collect();
+        let tasks: Vec<FutureRef> = self.tasks.borrow().iter().map(|(_, task)| FutureRef::new(task)).collect();
         for task in tasks {
             let _ = task.cancel(lp, Error::CANCELLED, None);
         }
     }
 
-    fn task_done(&self, lp: &Owned, task: &Future) {
-        let gone = {
-            let mut tasks = self.tasks.borrow_mut();
-            tasks.iter().position(|known| std::ptr::eq(&**known, task)).map(|at| tasks.swap_remove(at))
-        };
+    fn task_done(&self, lp: &Owned, place: usize) {
+        let gone = self.tasks.borrow_mut().try_remove(place);
         if let Some(task) = gone
             && task.has_failed()
         {
@@ -171,15 +178,10 @@ impl Group {
     }
 }
 
-unsafe extern "C-unwind" fn task_done(task: *mut Future, group: *mut c_void) {
-    // SAFETY: the callback has a reference to the group, and the task is alive while its callbacks are called.
-    let (group, task) = unsafe { (&*group.cast_const().cast::<Group>(), &*task) };
+unsafe extern "C-unwind" fn task_done(task: *mut Future, member: *mut c_void) {
+    // SAFETY: the callback has the member, and the task is alive while its callbacks are called.
+    let (member, task) = unsafe { (&*member.cast_const().cast::<Member>(), &*task) };
     if let Some(lp) = entered(task) {
-        group.task_done(&lp, task);
+        member.group.task_done(&lp, member.place);
     }
-}
-
-unsafe extern "C-unwind" fn release(group: *mut c_void) {
-    // SAFETY: the callback's reference.
-    drop(unsafe { Arc::from_raw(group.cast_const().cast::<Group>()) });
 }
