@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::transport::{CLOSING, DEVICE, READING_PAUSED, READS, SOCKET, STARTED, TURN_DUE, Transport, enter};
+use super::transport::{CLOSING, READING_PAUSED, READS, SOCKET, STARTED, TURN_DUE, Transport, enter};
 use crate::engine::event_loop::Owned;
 use crate::engine::thread;
 use crate::engine::watch::Direction;
@@ -54,13 +54,14 @@ impl Transport {
         if !self.is_reading() {
             return;
         }
-        lp.pause_internal(self.fd(), Direction::Read, false);
-        self.schedule_turn(lp);
+        if !self.watch(lp, Direction::Read, read_ready) && self.is_reading() {
+            self.schedule_turn(lp);
+        }
     }
 
     /// What is always ready is read by turns with everything else.
     fn schedule_turn(&self, lp: &Owned) {
-        if self.is_always_ready(lp) && !self.has(TURN_DUE) {
+        if !self.has(TURN_DUE) {
             self.set(TURN_DUE);
             let _ = self.schedule(lp, turn);
         }
@@ -68,11 +69,6 @@ impl Transport {
 
     pub(super) fn stop_reading(&self, lp: &Owned) {
         lp.unwatch_internal(self.fd(), Direction::Read);
-    }
-
-    /// A device that the kernel was asked to watch, and refused: it never lets anybody wait.
-    fn is_always_ready(&self, lp: &Owned) -> bool {
-        self.has(DEVICE) && !lp.is_watched(self.fd(), Direction::Read)
     }
 
     /// Keeps the reading side's place among the loop's watchers.
@@ -174,25 +170,29 @@ impl Transport {
     }
 }
 
-/// The descriptor is readable.
+/// The descriptor is readable, or the kernel cannot watch it.
 unsafe extern "C-unwind" fn read_ready(arg: *mut c_void) {
-    // SAFETY: the watcher, or the entry, has a reference.
+    // SAFETY: the watcher has a reference.
     let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
     if !this.is_reading() || !this.has(STARTED) {
         return;
     }
     this.read(&lp);
     // After a fork the loop is not to be touched.
-    if this.has(DEVICE) && lp.event_loop().is_owned_here() && this.is_reading() {
-        this.schedule_turn(&lp);
+    if lp.event_loop().is_owned_here() && this.is_reading() && !lp.is_watched(this.fd(), Direction::Read) {
+        this.begin_reading(&lp);
     }
 }
 
 /// It is the turn of a device that is always ready.
 unsafe extern "C-unwind" fn turn(arg: *mut c_void) {
     // SAFETY: the entry has a reference.
-    unsafe {
-        (*arg.cast::<Transport>()).clear(TURN_DUE);
-        read_ready(arg);
+    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
+    this.clear(TURN_DUE);
+    if this.is_reading() {
+        this.read(&lp);
+        if lp.event_loop().is_owned_here() && this.is_reading() {
+            this.schedule_turn(&lp);
+        }
     }
 }

@@ -273,10 +273,10 @@ impl Transport {
         fatal: bool,
         called: Result<(c_int, Option<Box<Raised>>)>,
     ) -> Option<c_int> {
+        self.calls.set(self.calls.get() - 1);
         if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
             return None;
         }
-        self.calls.set(self.calls.get() - 1);
         let (code, raised) = match called {
             Ok((answer, None)) => {
                 self.release_retired();
@@ -421,6 +421,29 @@ impl Transport {
         self.lost_code.set(code);
         self.unwatch(lp);
         let _ = self.schedule(lp, deliver_lost);
+    }
+
+    /// Has the kernel watch the descriptor, also when it has refused to before. False: it cannot; that closes the transport, unless it is a
+    /// device, which is always ready then.
+    pub(super) fn watch(
+        &self,
+        lp: &Owned,
+        direction: Direction,
+        function: unsafe extern "C-unwind" fn(*mut c_void),
+    ) -> bool {
+        if lp.is_watched(self.fd(), direction) {
+            lp.pause_internal(self.fd(), direction, false);
+            return true;
+        }
+        match lp.watch_internal(self.fd(), direction, self.callback(function)) {
+            Ok(()) => true,
+            Err(error) if self.has(DEVICE) && error.code() == -libc::EPERM => false,
+            Err(error) => {
+                self.tell(lp, error.code(), "Fatal error: the transport's descriptor cannot be watched", None);
+                self.force_close(lp, error.code());
+                false
+            }
+        }
     }
 
     fn unwatch(&self, lp: &Owned) {

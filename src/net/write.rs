@@ -100,9 +100,18 @@ impl Transport {
             return;
         }
         if before == 0 {
-            lp.pause_internal(self.fd(), Direction::Write, false);
+            self.await_room(lp);
         }
-        self.consider_pausing(lp);
+        if !self.has(LOSING) {
+            self.consider_pausing(lp);
+        }
+    }
+
+    /// Has the queue be written when that is possible.
+    fn await_room(&self, lp: &Owned) {
+        if !self.watch(lp, Direction::Write, write_ready) && !self.has(LOSING) {
+            let _ = self.schedule(lp, write_ready);
+        }
     }
 
     /// Writes what can be written now: how much that is. None: it failed, and the transport is closing.
@@ -117,7 +126,8 @@ impl Transport {
         };
         match result {
             Ok(count) => Some(count),
-            Err(error) if matches!(-error.code(), libc::EAGAIN | libc::EINTR) => Some(0),
+            Err(error) if error.code() == -libc::EINTR => self.write_now(lp, pieces),
+            Err(error) if error.code() == -libc::EAGAIN => Some(0),
             Err(error) => {
                 self.fail(lp, error, "Fatal write error on pipe transport");
                 None
@@ -267,8 +277,17 @@ impl Transport {
 unsafe extern "C-unwind" fn write_ready(arg: *mut c_void) {
     // SAFETY: the watcher has a reference.
     let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    if !this.has(LOSING) && this.queue_size() > 0 {
-        this.flush(&lp);
+    if this.has(LOSING) || this.queue_size() == 0 {
+        return;
+    }
+    this.flush(&lp);
+    // After a fork the loop is not to be touched.
+    if lp.event_loop().is_owned_here()
+        && this.queue_size() > 0
+        && !this.has(LOSING)
+        && !lp.is_watched(this.fd(), Direction::Write)
+    {
+        this.await_room(&lp);
     }
 }
 

@@ -243,24 +243,31 @@ fn answer(code: c_int) -> Result<c_int> {
 impl Handler {
     /// Begins waiting.
     fn begin(self: &Arc<Self>, lp: &Owned) -> Result<()> {
-        match (&self.watcher.kind, self.child.pidfd()) {
-            (Kind::Pidfd, Some(pidfd)) => {
-                let arg = Arc::into_raw(self.clone()).cast_mut().cast();
-                return lp.watch_internal(pidfd, Direction::Read, Callback::new(Some(readable), arg, Some(release)));
-            }
-            (Kind::Pidfd, None) if lp.event_loop().debug() => {
-                lp.log(debug::DEBUG, &format!("no pidfd can be had: a thread waits for child {}", self.child.pid()));
-            }
-            _ => {}
+        if matches!(self.watcher.kind, Kind::Threaded) {
+            return self.begin_thread();
         }
+        if let Some(pidfd) = self.child.pidfd() {
+            let arg = Arc::into_raw(self.clone()).cast_mut().cast();
+            let callback = Callback::new(Some(readable), arg, Some(release));
+            if lp.watch_internal(pidfd, Direction::Read, callback).is_ok() {
+                return Ok(());
+            }
+        }
+        if lp.event_loop().debug() {
+            lp.log(debug::DEBUG, &format!("no pidfd can be had: a thread waits for child {}", self.child.pid()));
+        }
+        self.begin_thread()
+    }
+
+    /// Has a thread wait.
+    fn begin_thread(self: &Arc<Self>) -> Result<()> {
         let handler = self.clone();
         let waiting = start_thread(move || {
             handler.child.wait();
             handler.child.reap();
-            let event_loop = handler.event_loop;
-            let arg = FreeArg::new(Arc::into_raw(handler).cast_mut().cast(), Some(release));
-            // SAFETY: the handler keeps its loop's memory, and is kept by the arg. On a closed loop nobody wants to hear of it.
-            drop(inbox::send(unsafe { &*event_loop }, ended, arg));
+            let arg = FreeArg::new(Arc::into_raw(handler.clone()).cast_mut().cast(), Some(release));
+            // SAFETY: the handler keeps its loop's memory. On a closed loop nobody wants to hear of it.
+            drop(inbox::send(unsafe { &*handler.event_loop }, ended, arg));
         })?;
         // SAFETY: the owner's.
         unsafe { *self.thread.get() = Some(waiting) };
@@ -383,10 +390,15 @@ unsafe extern "C-unwind" fn readable(arg: *mut c_void) {
     // SAFETY: the watcher has a reference; a handler keeps its loop's memory.
     unsafe {
         let handler = &*arg.cast_const().cast::<Handler>();
-        if let Ok(lp) = (*handler.event_loop).enter()
-            && let Some(end) = handler.child.reap()
-        {
+        let Ok(lp) = (*handler.event_loop).enter() else { return };
+        if let Some(end) = handler.child.reap() {
             handler.finish(&lp, end);
+        } else if handler.child.pidfd().is_some_and(|pidfd| !lp.is_watched(pidfd, Direction::Read)) {
+            // The kernel cannot watch it.
+            Arc::increment_strong_count(handler);
+            if Arc::from_raw(handler).begin_thread().is_err() {
+                handler.finish(&lp, End::Unknown);
+            }
         }
     }
 }
