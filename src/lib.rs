@@ -7,7 +7,6 @@
 //! | [`ffi`] | the C surface, one file a noun; no logic |
 //! | [`net`] | transports and their protocols, operations on sockets, addresses |
 //! | [`task`] | what completes later: futures, tasks, the executor |
-//! | [`net`] | transports of pipes |
 //! | [`process`] | child processes and who hears of their end |
 //! | `policy`, `running` | which loop a thread has, and which one runs on it |
 //! | [`engine`] | the loop: handles, the ready queue, timers, descriptors, signals, other threads, contexts, failures |
