@@ -44,6 +44,7 @@ static void check_unusable(evl_loop *loop, evl_future *future, evl_task *task, e
     BAD_TRIPLE(evl_task_group_create_task(group, step, &p, probe_free, NULL, &made), code);
     CHECK_CODE(evl_task_group_join(group, &out), code);
     CHECK_CODE(evl_task_group_failed(group, NULL, 0), code);
+    CHECK_CODE(evl_task_group_cancel(group), code);
     CHECK(evl_current_task(loop) == NULL);
     CHECK(made == untouched && out == untouched && new_group == untouched);
 }

@@ -413,4 +413,41 @@ TEST(a_step_that_forks) {
     end_loop(loop);
 }
 
+static int cancel_shown(evl_handle *handle, int kind, int number, void *arg) {
+    (void)kind, (void)number;
+    (*(int *)arg)++;
+    if (handle != NULL)
+        CHECK_CODE(evl_handle_cancel(handle), 0);
+    return 0;
+}
+
+static int one_step(evl_task *task, int status, void *arg, evl_future **next) {
+    (void)task, (void)arg, (void)next;
+    return status;
+}
+
+TEST(what_is_shown_of_a_task_in_debug_mode_cannot_be_cancelled_away) {
+    evl_loop *event_loop = loop_with_flags(EVL_LOOP_MANUAL_CLOCK | EVL_LOOP_DEBUG);
+    evl_task *task = NULL;
+    int shown = 0;
+    CHECK_CODE(evl_task_new(event_loop, one_step, NULL, NULL, NULL, &task), 0);
+    CHECK_CODE(evl_loop_walk(event_loop, cancel_shown, &shown), 0);
+    CHECK_INT(shown, 1);
+    CHECK_CODE(evl_loop_run_until_complete(event_loop, evl_task_as_future(task)), 0);
+    evl_task_unref(task);
+    end_loop(event_loop);
+}
+
+TEST(the_last_cancel_says_why) {
+    evl_loop *event_loop = manual_loop();
+    evl_task *task = NULL;
+    CHECK_CODE(evl_task_new(event_loop, one_step, NULL, NULL, NULL, &task), 0);
+    CHECK_INT(evl_task_cancel(task, "first"), 1);
+    CHECK_INT(evl_task_cancel(task, NULL), 1);
+    CHECK_CODE(evl_loop_run_until_complete(event_loop, evl_task_as_future(task)), EVL_ECANCELLED);
+    CHECK_INT(evl_future_error_message(evl_task_as_future(task), NULL, 0), 0);
+    evl_task_unref(task);
+    end_loop(event_loop);
+}
+
 TEST_MAIN()

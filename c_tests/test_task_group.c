@@ -139,6 +139,49 @@ TEST(cancelling_the_join_cancels_the_tasks_and_waits_for_them) {
     end_loop(loop);
 }
 
+TEST(cancelling_a_group_cancels_its_tasks) {
+    evl_loop *loop = manual_loop();
+    evl_task_group *group = new_group(loop);
+    struct member a = {new_future(loop), 9, 0, 0};
+    evl_future *join = NULL;
+    add(group, &a);
+    evl_loop_run_until_idle(loop);
+    CHECK_CODE(evl_task_group_cancel(group), 0);
+    CHECK_CODE(evl_task_group_create_task(group, member_step, &a, NULL, NULL, NULL), EVL_ESHUTDOWN);
+    CHECK_CODE(evl_task_group_join(group, &join), 0);
+    evl_loop_run_until_idle(loop);
+    CHECK_CODE(a.status, EVL_ECANCELLED);
+    CHECK_CODE(evl_future_result(join, NULL), 0);
+    evl_future_unref(join);
+    evl_future_unref(a.awaits);
+    evl_task_group_unref(group);
+    end_loop(loop);
+}
+
+static void group_free(void *group) {
+    evl_task_group_unref((evl_task_group *)group);
+}
+
+/* Ends with the group it made as its result. */
+static int keeper_step(evl_task *task, int status, void *arg, evl_future **next) {
+    evl_task_group *group = NULL;
+    (void)arg;
+    if (evl_task_get_awaited(task))
+        return status;
+    CHECK_CODE(evl_task_group_new(evl_task_get_loop(task), &group), 0);
+    CHECK_CODE(evl_task_set_result(task, group, group_free), 0);
+    return evl_task_group_join(group, next);
+}
+
+TEST(a_task_may_end_with_the_group_it_made) {
+    evl_loop *loop = manual_loop();
+    evl_task *task = NULL;
+    CHECK_CODE(evl_task_new(loop, keeper_step, NULL, NULL, NULL, &task), 0);
+    CHECK_CODE(evl_loop_run_until_complete(loop, evl_task_as_future(task)), 0);
+    evl_task_unref(task);
+    end_loop(loop); /* valgrind sees whether both are gone */
+}
+
 /* A task that makes a group, works on something else, and joins the group whatever happens. */
 struct parent {
     evl_task_group *group;

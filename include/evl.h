@@ -1439,9 +1439,12 @@ int evl_future_wait(evl_future *future,
 // Sets a limit of time: when timeout_ns nanoseconds have passed, the future is withdrawn as by
 // evl_future_cancel, and ends with -ETIMEDOUT. A later call replaces it; EVL_FOREVER takes it away.
 //
-// A future that is done is left alone. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
+// A future that is done is left alone. One that nobody refers to is kept until then, and its -ETIMEDOUT told as an
+// error nobody asked for. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
 // EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
-EVL_API int evl_future_set_timeout(evl_future *future, int64_t timeout_ns);
+EVL_API
+int evl_future_set_timeout(evl_future *future,
+                           int64_t timeout_ns);
 
 // Has callback called when the future is done: Future.add_done_callback. It is called by the loop, in the
 // iteration after the future is done (the next one, if it is done already), once, in the order they were added.
@@ -1709,6 +1712,12 @@ int evl_task_group_create_task(evl_task_group *group,
 EVL_API
 int evl_task_group_join(evl_task_group *group,
                         evl_future **out);
+
+// Cancels the tasks of the group, and takes no more: for a task that made a group and fails itself, before it joins it.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_task_group_cancel(evl_task_group *group);
 
 // Writes the tasks that have failed, first first, at most capacity of them, and returns how many there are.
 // Borrowed from the group: evl_task_as_future of one tells its error.

@@ -114,6 +114,11 @@ pub(crate) fn walk(lp: &Owned, visit: VisitFn, arg: *mut c_void) -> Result<c_int
         // SAFETY: an entry's handle is kept by being in the queue. One that was withdrawn does not count.
         let queued =
             queued.filter(|handle| unsafe { handle.as_ref() }.is_none_or(|handle| handle.has(super::handle::QUEUED)));
+        // SAFETY: as above. What is evl's own is shown as a callback without a handle.
+        let queued = queued.map(|handle| match unsafe { handle.as_ref() } {
+            Some(own) if own.has(super::handle::OWN) && !own.has(super::handle::WATCH) => std::ptr::null(),
+            _ => handle,
+        });
         found.extend(queued.map(|handle| (handle, 0, 0)));
         found.extend(state.timers.sorted(&state.cells).into_iter().map(|handle| (handle, 1, 0)));
         // SAFETY: a watcher is kept by being registered.

@@ -51,6 +51,8 @@ pub(crate) const PERIODIC: u16 = 2048;
 pub(crate) const HOOK: u16 = 4096;
 /// On a watcher: it is evl's own, for an operation or a transport, and no host may touch it.
 pub(crate) const INTERNAL: u16 = HOOK;
+/// On a handle in the ready queue: it is evl's own, made in debug mode only, and no host may see it.
+pub(crate) const OWN: u16 = WRITER;
 /// The ready queue has an entry for it; without QUEUED, one to be skipped.
 pub(crate) const IN_RING: u16 = 8192;
 /// The loop's table of descriptors, signals or shutdown hooks has it.

@@ -8,8 +8,8 @@ use super::context::{self, Captured, Context, Word};
 use super::debug;
 use super::event_loop::{EventLoop, Owned, State};
 use super::handle::{
-    CANCELLED, DONE, HELD, HOOK, Handle, IN_RING, ONE_SHOT, PERIODIC, QUEUED, REGISTERED, RUNNING, SIGNAL, STARTED,
-    TIMER, WATCH, WRITER,
+    CANCELLED, DONE, HELD, HOOK, Handle, IN_RING, ONE_SHOT, OWN, PERIODIC, QUEUED, REGISTERED, RUNNING, SIGNAL,
+    STARTED, TIMER, WATCH, WRITER,
 };
 use super::ready::Entry;
 use super::thread::{self, Thread};
@@ -205,7 +205,10 @@ impl Owned<'_> {
     ) -> Result<()> {
         if self.event_loop().debug() {
             let callback = Callback::new(Some(function), arg, free);
-            return self.call_soon(callback, Captured::new(context), false).map(|_| ());
+            self.reserve(1)?;
+            let flags = ONE_SHOT | QUEUED | IN_RING | OWN;
+            let cell = self.new_cell(callback, Captured::new(context), flags, false, 0)?;
+            return self.with(|state| state.ready.push(Entry::of(cell)));
         }
         self.with(|state| state.ready.push(Entry { function: Some(function), arg, free, context }))
     }

@@ -313,7 +313,8 @@ pub unsafe extern "C-unwind" fn evl_future_wait(future: *mut evl_future, timeout
 /// Sets a limit of time: when timeout_ns nanoseconds have passed, the future is withdrawn as by
 /// evl_future_cancel, and ends with -ETIMEDOUT. A later call replaces it; EVL_FOREVER takes it away.
 ///
-/// A future that is done is left alone. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
+/// A future that is done is left alone. One that nobody refers to is kept until then, and its -ETIMEDOUT told as an
+/// error nobody asked for. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
 /// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_future_set_timeout(future: *mut evl_future, timeout_ns: i64) -> c_int {

@@ -91,6 +91,20 @@ pub unsafe extern "C-unwind" fn evl_task_group_join(group: *mut evl_task_group, 
     }
 }
 
+/// Cancels the tasks of the group, and takes no more: for a task that made a group and fails itself, before it joins it.
+///
+/// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_task_group_cancel(group: *mut evl_task_group) -> c_int {
+    // SAFETY: a live group or NULL, as documented.
+    unsafe {
+        own::on_group(group, |lp, group| {
+            group.abort(lp);
+            Ok(0)
+        })
+    }
+}
+
 /// Writes the tasks that have failed, first first, at most capacity of them, and returns how many there are.
 /// Borrowed from the group: evl_task_as_future of one tells its error.
 ///

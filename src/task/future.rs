@@ -462,7 +462,7 @@ impl Future {
             return Ok(false);
         }
         self.ending.set(code.code());
-        if message.is_some() {
+        if message.is_some() || self.has_extra() {
             self.change_extra(|extra| extra.message = message);
         }
         if (self.class.cancel)(lp, self) && !self.is_done() {

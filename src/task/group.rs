@@ -21,7 +21,7 @@ pub struct Group {
     /// Something of the loop's, which keeps its memory.
     anchor: FutureRef,
     /// The task that made it, which is cancelled when a task of the group fails before it is joined.
-    parent: Option<FutureRef>,
+    parent: RefCell<Option<FutureRef>>,
     /// Those that are not done.
     tasks: RefCell<Slab<FutureRef>>,
     failed: RefCell<Vec<FutureRef>>,
@@ -65,7 +65,7 @@ impl Group {
         let (anchor, parent) = unsafe { (FutureRef::from_raw(Future::create(lp)), task::current(lp).as_ref()) };
         Arc::new(Group {
             anchor,
-            parent: parent.map(|task| FutureRef::new(task.future())),
+            parent: RefCell::new(parent.map(|task| FutureRef::new(task.future()))),
             tasks: RefCell::new(Slab::new()),
             failed: RefCell::new(Vec::new()),
             aborting: Cell::new(false),
@@ -105,8 +105,10 @@ impl Group {
         if self.joined.replace(true) {
             return Err(Error::INVALID_STATE.detail(|| "the task group was joined before".into()));
         }
+        // From here on the join tells it: a result of the task's may hold the group.
+        let parent = self.parent.borrow_mut().take();
         if self.parent_cancelled.replace(false)
-            && let Some(task) = self.parent.as_deref().and_then(Task::from_future)
+            && let Some(task) = parent.as_deref().and_then(Task::from_future)
         {
             task.uncancel();
             task.forget_cancel();
@@ -137,8 +139,8 @@ impl Group {
         Outcome::failure(first.code(), CString::new(text).ok(), FreeArg::none())
     }
 
-    /// Cancels what runs.
-    fn abort(&self, lp: &Owned) {
+    /// Cancels what runs, and takes no more tasks.
+    pub(crate) fn abort(&self, lp: &Owned) {
         self.aborting.set(true);
         let tasks: Vec<FutureRef> = self.tasks.borrow().iter().map(|(_, task)| FutureRef::new(task)).collect();
         for task in tasks {
@@ -154,9 +156,8 @@ impl Group {
             self.failed.borrow_mut().push(task);
             if !self.aborting.get() {
                 self.abort(lp);
-                if !self.joined.get()
-                    && let Some(parent) = &self.parent
-                {
+                let parent = self.parent.borrow().as_deref().map(FutureRef::new);
+                if let Some(parent) = parent {
                     self.parent_cancelled.set(true);
                     let _ = parent.cancel(lp, Error::CANCELLED, None);
                 }

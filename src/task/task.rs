@@ -197,6 +197,10 @@ impl Task {
     fn status(&self) -> c_int {
         if self.must_cancel.replace(false) {
             self.thrown.set(0);
+            // An error that came together with the cancel gives way to it.
+            if let Some(awaited) = self.awaited() {
+                awaited.mark_retrieved();
+            }
             return Error::CANCELLED.code();
         }
         match self.thrown.replace(0) {
