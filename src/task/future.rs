@@ -14,6 +14,7 @@ pub(crate) use super::done::DoneFn;
 use super::done::{Done, FIRST};
 use super::outcome::Failure;
 pub(crate) use super::outcome::{Bytes, Numbered, Outcome, Shape};
+use super::task::Task;
 use super::timeout::Timeout;
 use crate::engine::callback::{self, CallFn, FreeArg};
 use crate::engine::event_loop::{EventLoop, Owned};
@@ -462,7 +463,8 @@ impl Future {
             return Ok(false);
         }
         self.ending.set(code.code());
-        if message.is_some() || self.has_extra() {
+        // Each cancel of a task is told to it; an operation is withdrawn by the first.
+        if message.is_some() || self.has_extra() && Task::from_future(self).is_some() {
             self.change_extra(|extra| extra.message = message);
         }
         if (self.class.cancel)(lp, self) && !self.is_done() {
