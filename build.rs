@@ -37,6 +37,8 @@ mod header {
         "executor",
         "transport",
         "pipe",
+        "stream",
+        "server",
         "resolver",
         "child_watcher",
         "process",

@@ -79,6 +79,8 @@ typedef struct evl_addresses evl_addresses;
 typedef struct evl_process evl_process;
 /* Who hears that a child has ended: asyncio.AbstractChildWatcher. Reference counted. */
 typedef struct evl_child_watcher evl_child_watcher;
+/* Listening sockets and their connections: asyncio.Server. Reference counted. */
+typedef struct evl_server evl_server;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -241,6 +243,16 @@ typedef enum evl_process_flag {
     // Descriptors above 2 are closed only where they are close-on-exec. Popen(close_fds=False).
     EVL_PROCESS_KEEP_FDS = 4,
 } evl_process_flag;
+
+// Flags of evl_server_options.
+typedef enum evl_server_flag {
+    // Several sockets, of other loops or processes, may be bound to the same port: reuse_port.
+    EVL_SERVER_REUSE_PORT = 1,
+    // The address cannot be bound while connections of an earlier server are still ending: reuse_address=False.
+    EVL_SERVER_NO_REUSE_ADDRESS = 2,
+    // Connections are taken only from evl_server_start_serving on: start_serving=False.
+    EVL_SERVER_NOT_STARTED = 4,
+} evl_server_flag;
 
 // Releases an arg, exactly once, when evl will not use it again. May be called by the thread that drops the
 // last reference.
@@ -442,6 +454,59 @@ typedef struct evl_protocol {
     // data_received is not called.
     void (*buffer_updated)(evl_transport *transport, size_t size, void *arg);
 } evl_protocol;
+
+// Where evl_loop_create_connection connects to, and how. Initialise with evl_connect_options_init; a field that
+// is zero has its default.
+typedef struct evl_connect_options {
+    // sizeof(evl_connect_options) as the caller knows it.
+    uint32_t size;
+    // AF_INET, AF_INET6; 0: either.
+    int family;
+    // A name or a numeric address.
+    const char *host;
+    // A port in digits, or a service's name.
+    const char *service;
+    // Where the socket is bound before: a name or a numeric address, or NULL.
+    const char *local_host;
+    // The local port in digits, or NULL.
+    const char *local_service;
+    // AI_... flags of the look-up, or'ed.
+    int flags;
+    // Addresses are tried by turns of their families, after so many of the first one; 0: 1 with a
+    // happy_eyeballs_delay_ns, else the resolver's order.
+    int interleave;
+    // How long an attempt is waited for before the next address is tried beside it (RFC 8305 says 250 ms); 0: until
+    // it has failed.
+    int64_t happy_eyeballs_delay_ns;
+} evl_connect_options;
+
+// How a server is made. Initialise with evl_server_options_init; a field that is zero has its default.
+typedef struct evl_server_options {
+    // sizeof(evl_server_options) as the caller knows it.
+    uint32_t size;
+    // evl_server_flag members, or'ed.
+    uint32_t flags;
+    // AF_INET, AF_INET6; 0: either.
+    int family;
+    // How many connections may wait to be taken; 0: 100.
+    int backlog;
+    // A name or numeric address whose addresses are bound, or NULL: every interface.
+    const char *host;
+    // More hosts, host_count of them; or NULL.
+    const char *const *hosts;
+    // How many.
+    size_t host_count;
+    // A port in digits ("0" or NULL: one that is free), or a service's name.
+    const char *service;
+} evl_server_options;
+
+// Makes the protocol of a new connection: asyncio's protocol_factory. Fills *protocol, whose size is set and whose
+// rest is zero, *arg, and *arg_free (which is NULL), and returns 0; or refuses the connection by a negative code. It
+// may call evl_raise. factory_arg is the pointer it was given with. The table is copied.
+typedef int (*evl_protocol_factory)(void *factory_arg,
+                                    struct evl_protocol *protocol,
+                                    void **arg,
+                                    evl_free_fn *arg_free);
 
 // What is wanted of addresses, with the system's own numbers: struct addrinfo's first fields. Zeros: anything.
 typedef struct evl_address_hints {
@@ -2033,8 +2098,8 @@ int evl_transport_write_owned(evl_transport *transport,
                               void *arg,
                               evl_free_fn arg_free);
 
-// Writes no more: transport.write_eof. What is queued is written first. A pipe is closed by it, as by
-// evl_transport_close.
+// Writes no more: transport.write_eof. What is queued is written first. A stream then tells its peer, and goes on
+// reading; a pipe is closed by it, as by evl_transport_close. Writing afterwards is EVL_EINVALIDSTATE.
 //
 // On the loop's thread. Errors: -EOPNOTSUPP (evl_transport_can_write_eof says 0), -EINVAL (NULL), EVL_ECLOSED,
 // EVL_EWRONGTHREAD, EVL_EFORKED.
@@ -2128,6 +2193,209 @@ int evl_loop_connect_write_pipe(evl_loop *event_loop,
                                 void *arg,
                                 evl_free_fn arg_free,
                                 evl_transport **out);
+
+// Fills options with the defaults. size is sizeof *options.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (size is smaller than the size field itself, or larger than
+// this library knows).
+EVL_API
+int evl_connect_options_init(struct evl_connect_options *options,
+                             uint32_t size);
+
+// Connects to a host for a protocol: loop.create_connection. The host is looked up, its addresses are tried, and
+// the first that answers becomes a transport.
+//
+// The future's result (evl_future_result) is the evl_transport, the future's: take a reference by
+// evl_transport_ref. It is done when connection_made was called. It fails with the look-up's error, or with that of
+// the first address, and a message that lists them all. Cancelling it, or its timeout, gives up what is under way.
+// TCP_NODELAY is set. protocol is copied; arg_free runs after connection_lost, when nothing could be connected, on
+// close of the loop, or when this function fails. out may be NULL. On the loop's thread. Errors: -EINVAL (NULL loop,
+// options, host, service or protocol), EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, and those of
+// evl_loop_getaddrinfo.
+EVL_API
+int evl_loop_create_connection(evl_loop *event_loop,
+                               const struct evl_connect_options *options,
+                               const struct evl_protocol *protocol,
+                               void *arg,
+                               evl_free_fn arg_free,
+                               evl_future **out);
+
+// Connects to a unix socket for a protocol: loop.create_unix_connection. name has name_size bytes: a path, or an
+// abstract name, which begins with a NUL byte (Linux).
+//
+// Everything else as evl_loop_create_connection; -ENAMETOOLONG.
+EVL_API
+int evl_loop_create_unix_connection(evl_loop *event_loop,
+                                    const char *name,
+                                    size_t name_size,
+                                    const struct evl_protocol *protocol,
+                                    void *arg,
+                                    evl_free_fn arg_free,
+                                    evl_future **out);
+
+// Makes a connected stream socket a transport: loop.connect_accepted_socket, and create_connection with sock. fd is
+// made non-blocking, and from success on it is the transport's, which closes it.
+//
+// The future is done when connection_made was called. Everything else as evl_loop_create_connection; -EBADF,
+// -ENOTSOCK, -EINVAL (no stream socket), EVL_EBUSY (fd is watched already).
+EVL_API
+int evl_loop_connect_accepted_socket(evl_loop *event_loop,
+                                     int fd,
+                                     const struct evl_protocol *protocol,
+                                     void *arg,
+                                     evl_free_fn arg_free,
+                                     evl_future **out);
+
+// Writes the address the transport's socket is bound to, a struct sockaddr, and returns how many bytes it has (more
+// than size: it was cut). transport.get_extra_info('sockname'). evl_address_format makes it text.
+//
+// Any thread, while the transport is open. Errors: -EBADF (closed), -ENOTSOCK, -EINVAL (NULL; buffer NULL and size
+// not 0).
+EVL_API
+int evl_transport_get_sockname(const evl_transport *transport,
+                               void *buffer,
+                               uint32_t size);
+
+// Writes the address of the transport's peer, as evl_transport_get_sockname: get_extra_info('peername'). Once asked
+// for, it is known as long as the transport is there.
+//
+// On the loop's thread. Errors: -ENOTCONN (the peer had gone before), -EBADF, -ENOTSOCK, -EINVAL (NULL; buffer NULL
+// and size not 0), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_transport_get_peername(evl_transport *transport,
+                               void *buffer,
+                               uint32_t size);
+
+// Fills options with the defaults. size is sizeof *options.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (size is smaller than the size field itself, or larger than
+// this library knows).
+EVL_API
+int evl_server_options_init(struct evl_server_options *options,
+                            uint32_t size);
+
+// Makes a TCP server: loop.create_server. Every address of every host is bound; each connection gets a protocol
+// made by factory, and a transport with TCP_NODELAY.
+//
+// The future's result (evl_future_result) is the evl_server, the future's: take a reference by evl_server_ref. With
+// numeric hosts, or none, the future is done on return. While it serves, the loop keeps the server. options NULL: a
+// free port on every interface. factory_arg is passed to factory; arg_free runs when the server is gone, or when
+// this function fails. Accepting that fails for want of descriptors or memory is told to the exception handler, and
+// tried again a second later. out may be NULL. On the loop's thread. Errors: -EINVAL (NULL loop or factory),
+// EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, and those of evl_loop_getaddrinfo; the future's are the
+// look-up's, and -EADDRINUSE, -EACCES and their like with a message.
+EVL_API
+int evl_loop_create_server(evl_loop *event_loop,
+                           const struct evl_server_options *options,
+                           evl_protocol_factory factory,
+                           void *factory_arg,
+                           evl_free_fn arg_free,
+                           evl_future **out);
+
+// Makes a server of a unix socket: loop.create_unix_server. name has name_size bytes: a path, or an abstract name,
+// which begins with a NUL byte (Linux). A socket's file that is left at the path is replaced.
+//
+// Of the options, flags and backlog count. Everything else as evl_loop_create_server; failures are this function's
+// codes, because nothing is looked up.
+EVL_API
+int evl_loop_create_unix_server(evl_loop *event_loop,
+                                const char *name,
+                                size_t name_size,
+                                const struct evl_server_options *options,
+                                evl_protocol_factory factory,
+                                void *factory_arg,
+                                evl_free_fn arg_free,
+                                evl_future **out);
+
+// Makes a server of a stream socket that is bound: create_server with sock. fd is made non-blocking, and from
+// success on it is the server's, which closes it.
+//
+// Everything else as evl_loop_create_unix_server; -EBADF, -ENOTSOCK, -EINVAL (no stream socket), EVL_EBUSY.
+EVL_API
+int evl_loop_create_server_from_socket(evl_loop *event_loop,
+                                       int fd,
+                                       const struct evl_server_options *options,
+                                       evl_protocol_factory factory,
+                                       void *factory_arg,
+                                       evl_free_fn arg_free,
+                                       evl_future **out);
+
+// Takes another reference and returns server. NULL gives NULL. Any thread.
+EVL_API evl_server *evl_server_ref(evl_server *server);
+
+// Gives a reference back; NULL is ignored. A server that serves goes on: the loop and its connections keep it. Any
+// thread.
+EVL_API
+void evl_server_unref(evl_server *server);
+
+// The loop of the server: Server.get_loop. Borrowed. NULL for NULL. Any thread.
+EVL_API evl_loop *evl_server_get_loop(const evl_server *server);
+
+// Begins to take connections: Server.start_serving. One that serves already goes on.
+//
+// On the loop's thread. Errors: EVL_EINVALIDSTATE (closed), -EADDRINUSE and what else listening says, -EINVAL (NULL),
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_server_start_serving(evl_server *server);
+
+// Whether connections are taken: 1 or 0. Server.is_serving. NULL gives 0. On the loop's thread.
+EVL_API int evl_server_is_serving(const evl_server *server);
+
+// A future that is done when it is cancelled, which closes the server, or when the server is closed, which cancels
+// it: Server.serve_forever. Connections are taken from here on.
+//
+// out may be NULL; else *out is your reference. On the loop's thread. Errors: EVL_EINVALIDSTATE (closed, or served
+// forever already), and those of evl_server_start_serving.
+EVL_API
+int evl_server_serve_forever(evl_server *server,
+                             evl_future **out);
+
+// Takes no more connections and closes the listening sockets: Server.close. Connections go on.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_server_close(evl_server *server);
+
+// Closes the transports of all connections (evl_transport_close): Server.close_clients. Returns how many there are.
+//
+// On the loop's thread. Errors as evl_server_close.
+EVL_API
+int evl_server_close_clients(evl_server *server);
+
+// Aborts the transports of all connections (evl_transport_abort): Server.abort_clients. Returns how many there are.
+//
+// On the loop's thread. Errors as evl_server_close.
+EVL_API
+int evl_server_abort_clients(evl_server *server);
+
+// A future that is done when the server is closed and its connections are gone: Server.wait_closed.
+//
+// out may be NULL; else *out is your reference. On the loop's thread. Errors as evl_server_close; -ENOMEM.
+EVL_API int evl_server_wait_closed(evl_server *server, evl_future **out);
+
+// Writes the descriptors of the listening sockets, at most capacity of them, and returns how many there are:
+// Server.sockets. They stay the server's.
+//
+// On the loop's thread. Errors: -EINVAL (NULL; fds NULL and capacity not 0), EVL_ECLOSED, EVL_EWRONGTHREAD,
+// EVL_EFORKED.
+EVL_API int evl_server_sockets(evl_server *server, int *fds, size_t capacity);
+
+// The port of the first listening socket that has one, in the machine's byte order: what "0" has become.
+//
+// On the loop's thread. Errors: -EBADF (closed), -EAFNOSUPPORT (no TCP), -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_server_port(evl_server *server);
+
+// Keeps a pointer of yours with the server; the one before is released first. data_free (may be NULL) runs when it
+// is replaced, with the server's last reference, or when this function fails.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_server_set_data(evl_server *server,
+                        void *data,
+                        evl_free_fn data_free);
+
+// The pointer kept by evl_server_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_server_get_data(const evl_server *server);
 
 // Looks up the addresses of a host and a service: loop.getaddrinfo. host is a name or a numeric address, service a
 // name or a port in digits; one of them may be NULL. hints NULL: anything.

@@ -24,6 +24,7 @@ pub(crate) mod run;
 pub(crate) mod runnable;
 pub(crate) mod schedule;
 pub(crate) mod signals;
+pub(crate) mod source;
 pub(crate) mod spare;
 pub(crate) mod thread;
 pub(crate) mod timers;

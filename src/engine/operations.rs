@@ -90,6 +90,12 @@ impl Operations {
         self.list.drain().collect()
     }
 
+    /// What is abandoned by that function.
+    pub(crate) fn of(&self, abandon: unsafe fn(*const ())) -> impl Iterator<Item = *const ()> + '_ {
+        let all = self.list.iter().filter(move |(_, operation)| std::ptr::fn_addr_eq(operation.abandon, abandon));
+        all.map(|(_, operation)| operation.object)
+    }
+
     /// The tasks that are not done.
     pub(crate) fn tasks(&self) -> impl Iterator<Item = *const ()> + '_ {
         self.list.iter().filter(|(_, operation)| operation.is_task).map(|(_, operation)| operation.object)

@@ -1,4 +1,5 @@
-//! Objects of evl's own that stand in the ready queue themselves: what is to be done with one, its first word tells.
+//! Objects of evl's own that stand in the ready queue, and wait for descriptors, themselves: what is to be done with one, its first
+//! word tells.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -12,6 +13,9 @@ pub(crate) struct Runnable {
     pub(crate) run: unsafe fn(*const ()),
     /// Gives the entry's reference up.
     pub(crate) abandon: unsafe fn(*const ()),
+    /// Its descriptor is ready (READ, WRITE). Notes that, and tells whether it is to be put into the ready queue, for which a reference was
+    /// taken then. Calls no code of the host, and does not touch the loop.
+    pub(crate) note: unsafe fn(*const (), u8) -> bool,
 }
 
 /// The function of an entry whose arg is such an object.
@@ -33,4 +37,13 @@ pub(crate) unsafe fn abandon(entry: &Entry) {
         // SAFETY: by this function's contract.
         unsafe { ((*entry.arg.cast::<&'static Runnable>()).abandon)(entry.arg.cast()) };
     }
+}
+
+/// Notes that the object's descriptor is ready.
+///
+/// # Safety
+/// `object` is as [`run`] has it, and alive.
+pub(crate) unsafe fn note(object: *const (), ready: u8) -> bool {
+    // SAFETY: by this function's contract.
+    unsafe { ((*object.cast::<&'static Runnable>()).note)(object, ready) }
 }

@@ -13,6 +13,7 @@ use super::context::{Captured, Word};
 use super::event_loop::{Owned, State};
 use super::exception::{self, Report};
 use super::handle::{Handle, INTERNAL, PAUSED, REGISTERED, WATCH, WRITER};
+use super::source::{self, REFUSED};
 use crate::error::{self, Error, Result};
 use crate::poller::{Event, Poller, READ, WRITE};
 
@@ -27,7 +28,7 @@ pub enum Direction {
 
 /// One descriptor. Its watchers are marked as registered, which keeps them.
 #[derive(Clone, Copy)]
-struct Watched {
+pub(super) struct Watched {
     reader: *const Handle,
     writer: *const Handle,
     generation: u32,
@@ -35,10 +36,20 @@ struct Watched {
     registered: u8,
     /// Whether it stands in `changed`.
     pending: bool,
+    /// An object waits for it (see `source`), which `reader` points to; and what for.
+    is_source: bool,
+    interest: u8,
 }
 
-const UNWATCHED: Watched =
-    Watched { reader: std::ptr::null(), writer: std::ptr::null(), generation: 0, registered: 0, pending: false };
+const UNWATCHED: Watched = Watched {
+    reader: std::ptr::null(),
+    writer: std::ptr::null(),
+    generation: 0,
+    registered: 0,
+    pending: false,
+    is_source: false,
+    interest: 0,
+};
 
 impl Watched {
     fn slot(&mut self, direction: Direction) -> &mut *const Handle {
@@ -50,6 +61,9 @@ impl Watched {
 
     /// What the watchers want now.
     fn wanted(&self) -> u8 {
+        if self.is_source {
+            return self.interest;
+        }
         let wants = |watcher: *const Handle, bit| {
             // SAFETY: a watcher is kept by being registered.
             unsafe { watcher.as_ref() }.map_or(0, |watcher| if watcher.has(PAUSED) { 0 } else { bit })
@@ -67,11 +81,20 @@ pub(crate) struct Watch {
     registered: usize,
     /// An event of an old registration came.
     haunted: bool,
+    /// Why the kernel would not watch a descriptor, the last time.
+    pub(super) refusal: Error,
 }
 
 impl Watch {
     pub(crate) const fn new() -> Self {
-        Watch { table: Vec::new(), changed: Vec::new(), watchers: 0, registered: 0, haunted: false }
+        Watch {
+            table: Vec::new(),
+            changed: Vec::new(),
+            watchers: 0,
+            registered: 0,
+            haunted: false,
+            refusal: Error::INVALID,
+        }
     }
 
     /// How many watchers there are.
@@ -92,8 +115,63 @@ impl Watch {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (*const Handle, i32)> + '_ {
         (0..)
             .zip(&self.table)
+            .filter(|(_, watched)| !watched.is_source)
             .flat_map(|(fd, watched)| [(watched.reader, fd), (watched.writer, fd)])
             .filter(|w| !w.0.is_null())
+    }
+
+    /// Makes sure that the table has a place for a descriptor.
+    pub(super) fn make_room(&mut self, fd: i32) -> Result<()> {
+        let place = fd as usize;
+        if place >= self.table.len() {
+            // A number out of thin air must not make the table huge.
+            // SAFETY: a plain system call.
+            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+                return Err(Error::last_os());
+            }
+            let more = (place + 1).next_power_of_two().max(16) - self.table.len();
+            self.table.try_reserve_exact(more).map_err(|_| Error::NO_MEMORY)?;
+            self.table.resize(place + 1, UNWATCHED);
+        }
+        Ok(())
+    }
+
+    /// The object that waits for a descriptor, or NULL; and what for.
+    pub(super) fn source(&self, fd: i32) -> (*const (), u8) {
+        let watched =
+            usize::try_from(fd).ok().and_then(|place| self.table.get(place)).filter(|watched| watched.is_source);
+        watched.map_or((std::ptr::null(), 0), |watched| (watched.reader.cast(), watched.interest))
+    }
+
+    /// Makes `object` the one that waits for a descriptor nobody waits for; NULL: nobody does.
+    pub(super) fn set_source(&mut self, fd: i32, object: *const ()) {
+        let watched = &mut self.table[fd as usize];
+        let was_source = watched.is_source;
+        watched.reader = object.cast();
+        watched.is_source = !object.is_null();
+        watched.interest = 0;
+        match (was_source, watched.is_source) {
+            (false, true) => self.watchers += 1,
+            (true, false) => self.watchers -= 1,
+            _ => {}
+        }
+    }
+
+    /// Changes what the object waits for.
+    pub(super) fn set_interest(&mut self, fd: i32, interest: u8) {
+        if self.table[fd as usize].interest != interest {
+            self.table[fd as usize].interest = interest;
+            self.note_change(fd);
+        }
+    }
+
+    /// The descriptor is about to be closed, which takes it from the kernel's list.
+    pub(super) fn forget_registration(&mut self, fd: i32) {
+        let watched = &mut self.table[fd as usize];
+        if watched.registered != 0 {
+            watched.registered = 0;
+            self.registered -= 1;
+        }
     }
 
     fn note_change(&mut self, fd: i32) {
@@ -114,6 +192,10 @@ impl Watch {
                 // It may be closed, or another one by now: then there is nothing to delete.
                 let _ = poller.delete(fd);
             }
+            return Ok(());
+        }
+        if watched.is_source && watched.registered == wanted {
+            // Its owner closes it, nobody else.
             return Ok(());
         }
         if watched.registered != 0 {
@@ -143,6 +225,11 @@ impl Watch {
             watched.registered = 0;
             self.registered -= 1;
             let _ = poller.delete(fd);
+        }
+        if watched.is_source {
+            // It stays where it is, and is not told to the kernel again until it wants something else.
+            watched.interest = 0;
+            return [std::ptr::null(); 2];
         }
         let taken = [watched.reader, watched.writer];
         (watched.reader, watched.writer) = (std::ptr::null(), std::ptr::null());
@@ -178,6 +265,10 @@ pub(crate) fn deliver(state: &mut State, event: Event) -> Result<()> {
         return Ok(());
     }
     state.counters.events += 1;
+    if watched.is_source {
+        let ready = event.ready & watched.registered & watched.interest;
+        return if ready == 0 { Ok(()) } else { source::wake(state, watched.reader.cast(), ready) };
+    }
     for (watcher, bit) in [(watched.reader, READ), (watched.writer, WRITE)] {
         // SAFETY: a watcher is kept by being registered.
         let Some(handle) = (unsafe { watcher.as_ref() }) else { continue };
@@ -212,16 +303,6 @@ impl Owned<'_> {
         self.add_watcher(fd, direction, callback, Captured::new(Word::NONE), INTERNAL, false).map(|_| ())
     }
 
-    /// [`Owned::watch_internal`], paused: the kernel is told when it is resumed. EVL_EBUSY when anybody watches the descriptor in
-    /// that direction already.
-    pub(crate) fn reserve_internal(&self, fd: i32, direction: Direction, callback: Callback) -> Result<()> {
-        if self.is_watched(fd, direction) {
-            return Err(Error::BUSY.detail(|| format!("descriptor {fd} is being waited for already")));
-        }
-        let flags = INTERNAL | PAUSED;
-        self.add_watcher(fd, direction, callback, Captured::new(Word::NONE), flags, false).map(|_| ())
-    }
-
     /// Ends what [`Owned::watch_internal`] began; the callback's arg is released, after the callback if it is running.
     pub(crate) fn unwatch_internal(&self, fd: i32, direction: Direction) {
         let Ok(handle) = self.watcher(fd, direction) else { return };
@@ -234,6 +315,9 @@ impl Owned<'_> {
 
     /// Whether anybody watches the descriptor in that direction.
     pub(crate) fn is_watched(&self, fd: i32, direction: Direction) -> bool {
+        if self.with(|state| !state.watch.source(fd).0.is_null()) {
+            return true;
+        }
         self.watcher(fd, direction).is_ok_and(|found| !found.is_null())
     }
 
@@ -244,13 +328,11 @@ impl Owned<'_> {
         handle.is_some_and(|handle| handle.has(INTERNAL) && handle.arg() == arg)
     }
 
-    /// Stops or resumes the calls of such a watcher.
-    pub(crate) fn pause_internal(&self, fd: i32, direction: Direction, paused: bool) {
-        let _ = self.set_paused(fd, direction, paused);
-    }
-
     /// Whether an operation or a transport watches the descriptor.
     pub(crate) fn is_internal(&self, fd: i32) -> bool {
+        if self.with(|state| !state.watch.source(fd).0.is_null()) {
+            return true;
+        }
         [Direction::Read, Direction::Write].into_iter().any(|direction| {
             // SAFETY: a watcher is kept by being registered.
             self.watcher(fd, direction).is_ok_and(|found| unsafe { found.as_ref() }.is_some_and(|w| w.has(INTERNAL)))
@@ -284,16 +366,7 @@ impl Owned<'_> {
         let old = self.with(|state| -> Result<*const Handle> {
             let State { watch, poller, .. } = state;
             let place = fd as usize;
-            if place >= watch.table.len() {
-                // A number out of thin air must not make the table huge.
-                // SAFETY: a plain system call.
-                if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-                    return Err(Error::last_os());
-                }
-                let more = (place + 1).next_power_of_two().max(16) - watch.table.len();
-                watch.table.try_reserve_exact(more).map_err(|_| Error::NO_MEMORY)?;
-                watch.table.resize(place + 1, UNWATCHED);
-            }
+            watch.make_room(fd)?;
             let old = std::mem::replace(watch.table[place].slot(direction), handle);
             if watch.table[place].pending {
                 return Ok(old);
@@ -360,7 +433,10 @@ impl Owned<'_> {
 
     fn watcher(&self, fd: i32, direction: Direction) -> Result<*const Handle> {
         let place = usize::try_from(fd).map_err(|_| Error::BAD_DESCRIPTOR)?;
-        Ok(self.with(|state| state.watch.table.get_mut(place).map_or(std::ptr::null(), |w| *w.slot(direction))))
+        Ok(self.with(|state| {
+            let watched = state.watch.table.get_mut(place).filter(|watched| !watched.is_source);
+            watched.map_or(std::ptr::null(), |watched| *watched.slot(direction))
+        }))
     }
 
     fn take_watcher(&self, fd: i32, direction: Direction) {
@@ -381,7 +457,14 @@ impl Owned<'_> {
                 let State { watch, poller, .. } = state;
                 let poller = poller.as_mut()?;
                 watch.table[fd as usize].pending = false;
-                watch.tell(poller, fd).err().map(|error| (error, watch.give_up(poller, fd)))
+                let error = watch.tell(poller, fd).err()?;
+                let (object, interest) = watch.source(fd);
+                let handles = watch.give_up(poller, fd);
+                if !object.is_null() {
+                    watch.refusal = error;
+                    return source::wake(state, object, interest | REFUSED).err().map(|error| (error, handles));
+                }
+                Some((error, handles))
             });
             if let Some((error, handles)) = failed {
                 self.tell_failure(fd, error, handles)?;

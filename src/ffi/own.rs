@@ -182,6 +182,39 @@ pub(crate) unsafe fn fill(buffer: *mut c_char, size: usize, text: &str) -> Resul
     Ok(c_int::try_from(text.len()).unwrap_or(c_int::MAX))
 }
 
+/// Bytes of the caller's.
+///
+/// # Safety `pointer` has `size` bytes as long as the result is used, or is NULL.
+pub(crate) unsafe fn bytes<'a>(pointer: *const u8, size: usize) -> Result<&'a [u8]> {
+    if pointer.is_null() {
+        return if size == 0 { Ok(&[]) } else { Err(Error::INVALID) };
+    }
+    // SAFETY: by this function's contract.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, size) })
+}
+
+/// Copies bytes out, as many as fit, and returns how many there are.
+///
+/// # Safety `buffer` has `size` writable bytes, or is NULL.
+pub(crate) unsafe fn fill_bytes(buffer: *mut c_void, size: usize, bytes: &[u8]) -> Result<c_int> {
+    // SAFETY: by this function's contract.
+    unsafe { fill_numbers(buffer.cast::<u8>(), size, bytes) }
+}
+
+/// Copies numbers out, as many as fit, and returns how many there are.
+///
+/// # Safety `out` has room for `capacity` numbers, or is NULL.
+pub(crate) unsafe fn fill_numbers<T: Copy>(out: *mut T, capacity: usize, numbers: &[T]) -> Result<c_int> {
+    if out.is_null() && capacity > 0 {
+        return Err(Error::INVALID);
+    }
+    if capacity > 0 {
+        // SAFETY: by this function's contract.
+        unsafe { ptr::copy_nonoverlapping(numbers.as_ptr(), out, numbers.len().min(capacity)) };
+    }
+    Ok(c_int::try_from(numbers.len()).unwrap_or(c_int::MAX))
+}
+
 /// Copies addresses out, as many as fit, and returns how many there are.
 ///
 /// # Safety `out` has room for `capacity` pointers, or is NULL.

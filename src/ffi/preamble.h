@@ -66,3 +66,5 @@ typedef struct evl_addresses evl_addresses;
 typedef struct evl_process evl_process;
 /* Who hears that a child has ended: asyncio.AbstractChildWatcher. Reference counted. */
 typedef struct evl_child_watcher evl_child_watcher;
+/* Listening sockets and their connections: asyncio.Server. Reference counted. */
+typedef struct evl_server evl_server;

@@ -93,13 +93,16 @@ pub(crate) unsafe fn read_protocol(protocol: *const evl_protocol, arg: FreeArg) 
         get_buffer: table.get_buffer,
         buffer_updated: table.buffer_updated,
     };
-    Ok(Protocol { callbacks, arg })
+    Ok(Protocol { callbacks: callbacks.shared(), arg })
 }
 
 /// The body of a function that uses a transport on its loop's thread. The reference keeps it while the host's code runs.
 ///
 /// # Safety `transport` is NULL or a live transport.
-unsafe fn on_transport(transport: *mut evl_transport, body: impl FnOnce(&Owned, &Transport) -> Result<c_int>) -> c_int {
+pub(super) unsafe fn on_transport(
+    transport: *mut evl_transport,
+    body: impl FnOnce(&Owned, &Transport) -> Result<c_int>,
+) -> c_int {
     // SAFETY: by this function's contract; a transport keeps its loop's memory.
     unsafe {
         let event_loop = transport.as_ref().map_or(std::ptr::null(), |transport| transport.event_loop());
@@ -262,8 +265,8 @@ pub unsafe extern "C-unwind" fn evl_transport_write_owned(
     }
 }
 
-/// Writes no more: transport.write_eof. What is queued is written first. A pipe is closed by it, as by
-/// evl_transport_close.
+/// Writes no more: transport.write_eof. What is queued is written first. A stream then tells its peer, and goes on
+/// reading; a pipe is closed by it, as by evl_transport_close. Writing afterwards is EVL_EINVALIDSTATE.
 ///
 /// On the loop's thread. Errors: -EOPNOTSUPP (evl_transport_can_write_eof says 0), -EINVAL (NULL), EVL_ECLOSED,
 /// EVL_EWRONGTHREAD, EVL_EFORKED.

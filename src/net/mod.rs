@@ -1,11 +1,17 @@
-//! Descriptors: operations on sockets, transports, which are read from and written to for a protocol of the host, and addresses.
+//! Descriptors: operations on sockets, transports, which are read from and written to for a protocol of the host, servers, and addresses.
 
+mod accept;
 pub(crate) mod address;
+pub(crate) mod connect;
+pub(crate) mod listen;
 pub(crate) mod pipe;
 pub mod protocol;
 mod read;
 pub mod resolver;
+pub(crate) mod serve;
+pub mod server;
 pub(crate) mod sock;
+pub(crate) mod stream;
 pub(crate) mod text;
 pub mod transport;
 mod write;

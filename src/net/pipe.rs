@@ -3,15 +3,15 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 
+use super::listen::set_nonblocking;
 use super::protocol::Protocol;
 use super::transport::{self, DEVICE, READS, SOCKET, Transport, TransportRef, WRITES};
 use crate::engine::context::Captured;
 use crate::engine::event_loop::Owned;
-use crate::engine::watch::Direction;
 use crate::error::{Error, Result};
 
 /// What kind of descriptor it is, as flags of a transport. One that no pipe transport can have is refused.
-fn kind_of(fd: c_int) -> Result<u16> {
+fn kind_of(fd: c_int) -> Result<u32> {
     let mut status = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the buffer is a stat's.
     if unsafe { libc::fstat(fd, status.as_mut_ptr()) } < 0 {
@@ -26,38 +26,18 @@ fn kind_of(fd: c_int) -> Result<u16> {
     }
 }
 
-fn set_nonblocking(fd: c_int) -> Result<()> {
-    // SAFETY: plain system calls.
-    unsafe {
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        if flags < 0 || flags & libc::O_NONBLOCK == 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) < 0 {
-            return Err(Error::last_os());
-        }
-    }
-    Ok(())
-}
-
 /// Takes a descriptor over; on failure it stays the caller's. `direction`: READS or WRITES, with flags of the transport's.
 /// [`Transport::start`] is to follow.
 pub(crate) fn open(
     lp: &Owned,
     fd: c_int,
-    direction: u16,
+    direction: u32,
     protocol: Protocol,
     context: Captured,
 ) -> Result<TransportRef> {
     let kind = kind_of(fd)?;
-    if lp.is_watched(fd, Direction::Read) || lp.is_watched(fd, Direction::Write) {
-        return Err(Error::BUSY.detail(|| format!("descriptor {fd} is being waited for already")));
-    }
     set_nonblocking(fd)?;
-    let this = Transport::create(lp, fd, direction | kind, protocol, context);
-    let reserved = if this.has(READS) { this.reserve_reading(lp) } else { this.reserve_writing(lp) };
-    if let Err(error) = reserved {
-        this.disown(lp);
-        return Err(error);
-    }
-    Ok(this)
+    Transport::create(lp, fd, direction | kind, protocol, context, None)
 }
 
 /// `loop.connect_read_pipe`, `loop.connect_write_pipe`: the protocol is told by the loop's next iteration.

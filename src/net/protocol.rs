@@ -1,9 +1,11 @@
 //! Protocols (`asyncio.Protocol`, `BufferedProtocol`): what a transport calls.
 
 use std::ffi::{c_int, c_void};
+use std::sync::{Arc, Once, Weak};
 
 use super::transport::Transport;
 use crate::engine::callback::FreeArg;
+use crate::lock::Lock;
 
 /// Tells of a transport, and nothing else.
 pub type TellFn = unsafe extern "C-unwind" fn(transport: *mut Transport, arg: *mut c_void);
@@ -26,7 +28,8 @@ pub type GetBufferFn = unsafe extern "C-unwind" fn(
 pub type BufferFn = unsafe extern "C-unwind" fn(transport: *mut Transport, size: usize, arg: *mut c_void);
 
 /// The functions of a protocol; those that are not there are not called.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
+#[allow(unpredictable_function_pointer_comparisons, reason = "tables that differ by chance are kept twice")]
 #[allow(missing_docs, reason = "asyncio's names")]
 pub struct Callbacks {
     pub connection_made: Option<TellFn>,
@@ -42,7 +45,42 @@ pub struct Callbacks {
 /// A protocol that a transport has.
 pub struct Protocol {
     /// What is called.
-    pub callbacks: Callbacks,
+    pub callbacks: Arc<Callbacks>,
     /// What it is called with.
     pub arg: FreeArg,
+}
+
+/// The tables that transports have. Many share one, so that a transport need not hold its own.
+static TABLES: Lock<Vec<Weak<Callbacks>>> = Lock::new(Vec::new());
+
+/// Has fork hold the lock. Once a process.
+fn notice_forks() {
+    unsafe extern "C" fn prepare() {
+        std::mem::forget(TABLES.lock());
+    }
+    unsafe extern "C" fn after() {
+        // SAFETY: the C library called `prepare` on this thread, or the one this is a copy of.
+        unsafe { TABLES.force_unlock() };
+    }
+    static ONCE: Once = Once::new();
+    // SAFETY: the functions stay loaded: the library is never unloaded.
+    ONCE.call_once(|| unsafe {
+        libc::pthread_atfork(Some(prepare), Some(after), Some(after));
+    });
+}
+
+impl Callbacks {
+    /// The one copy of a table.
+    pub fn shared(self) -> Arc<Callbacks> {
+        notice_forks();
+        let mut tables = TABLES.lock();
+        if let Some(known) = tables.iter().filter_map(Weak::upgrade).find(|known| **known == self) {
+            return known;
+        }
+        // Those that nobody has any more go when there is a new one.
+        tables.retain(|known| known.strong_count() > 0);
+        let made = Arc::new(self);
+        tables.push(Arc::downgrade(&made));
+        made
+    }
 }

@@ -3,10 +3,11 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::transport::{CLOSING, READING_PAUSED, READS, SOCKET, STARTED, TURN_DUE, Transport, enter};
+use super::transport::{
+    CLOSING, READ_EOF, READING_PAUSED, READS, SOCKET, STARTED, TURN_DUE, Transport, WATCHES_PEER, WRITES, enter,
+};
 use crate::engine::event_loop::Owned;
 use crate::engine::thread;
-use crate::engine::watch::Direction;
 use crate::error::{Error, Result};
 
 /// How often a read of a socket that fills its buffer is followed by another one before others have their turn. A pipe has no more.
@@ -15,7 +16,7 @@ const TURNS: u32 = 4;
 impl Transport {
     /// `transport.is_reading`.
     pub(crate) fn is_reading(&self) -> bool {
-        self.has(READS) && !self.has(READING_PAUSED | CLOSING)
+        self.has(READS) && !self.has(READING_PAUSED | CLOSING | READ_EOF)
     }
 
     fn check_reads(&self) -> Result<()> {
@@ -30,9 +31,7 @@ impl Transport {
         self.check_reads()?;
         if self.is_reading() {
             self.set(READING_PAUSED);
-            if self.has(STARTED) {
-                lp.pause_internal(self.fd(), Direction::Read, true);
-            }
+            self.update_interest(lp);
         }
         Ok(())
     }
@@ -42,38 +41,17 @@ impl Transport {
         self.check_reads()?;
         if self.has(READING_PAUSED) {
             self.clear(READING_PAUSED);
-            if self.has(STARTED) {
-                self.begin_reading(lp);
-            }
+            self.update_interest(lp);
         }
         Ok(())
     }
 
-    /// Has what is readable be read, unless the protocol does not want it.
-    pub(super) fn begin_reading(&self, lp: &Owned) {
-        if !self.is_reading() {
-            return;
-        }
-        if !self.watch(lp, Direction::Read, read_ready) && self.is_reading() {
-            self.schedule_turn(lp);
-        }
-    }
-
-    /// What is always ready is read by turns with everything else.
-    fn schedule_turn(&self, lp: &Owned) {
+    /// What is always ready is read, and written, by turns with everything else.
+    pub(super) fn schedule_turn(&self, lp: &Owned) {
         if !self.has(TURN_DUE) {
             self.set(TURN_DUE);
             let _ = self.schedule(lp, turn);
         }
-    }
-
-    pub(super) fn stop_reading(&self, lp: &Owned) {
-        lp.unwatch_internal(self.fd(), Direction::Read);
-    }
-
-    /// Keeps the reading side's place among the loop's watchers.
-    pub(super) fn reserve_reading(&self, lp: &Owned) -> Result<()> {
-        lp.reserve_internal(self.fd(), Direction::Read, self.callback(read_ready))
     }
 
     /// Reads what there is, but not for ever.
@@ -83,6 +61,18 @@ impl Transport {
                 return;
             }
         }
+    }
+
+    /// The descriptor is readable.
+    pub(super) fn on_readable(&self, lp: &Owned) {
+        if self.has(WATCHES_PEER) {
+            self.look_at_peer(lp);
+            return;
+        }
+        if !self.is_reading() || !self.has(STARTED) {
+            return;
+        }
+        self.read(lp);
     }
 
     /// Whether there may be more.
@@ -104,7 +94,7 @@ impl Transport {
                 return false;
             }
             // SAFETY: the host has given so many bytes to be written to.
-            let Some(count) = self.received(lp, unsafe { libc::read(self.fd(), buffer, size) }) else { return false };
+            let Some(count) = self.received(lp, unsafe { self.receive(buffer.cast(), size) }) else { return false };
             let told = self.call(lp, "buffer_updated", true, &mut |this, arg| {
                 // SAFETY: the host gave the function with its arg.
                 unsafe { updated(this, count, arg) };
@@ -115,7 +105,7 @@ impl Transport {
         let received = callbacks.data_received;
         let mut buffer = lp.take_read_buffer();
         // SAFETY: the buffer has so many bytes.
-        let result = unsafe { libc::read(self.fd(), buffer.0.as_mut_ptr().cast(), buffer.0.len()) };
+        let result = unsafe { self.receive(buffer.0.as_mut_ptr().cast(), buffer.0.len()) };
         let mut more = false;
         if let Some(count) = self.received(lp, result) {
             more = count == buffer.0.len();
@@ -136,6 +126,18 @@ impl Transport {
         more && thread::current().attention.get() == 0
     }
 
+    /// # Safety
+    /// The buffer has `size` bytes.
+    unsafe fn receive(&self, buffer: *mut u8, size: usize) -> isize {
+        // SAFETY: by this function's contract.
+        unsafe {
+            match self.has(SOCKET) {
+                true => libc::recv(self.fd(), buffer.cast(), size, 0),
+                false => libc::read(self.fd(), buffer.cast(), size),
+            }
+        }
+    }
+
     /// What a read has answered: how many bytes, or None when it was something else, which was dealt with.
     fn received(&self, lp: &Owned, result: isize) -> Option<usize> {
         match result {
@@ -147,7 +149,15 @@ impl Transport {
             _ => {
                 let error = Error::last_os();
                 if !matches!(-error.code(), libc::EAGAIN | libc::EINTR) {
-                    self.fail(lp, error, "Fatal read error on pipe transport");
+                    self.fail(
+                        lp,
+                        error,
+                        if self.has(WRITES) {
+                            "Fatal read error on socket transport"
+                        } else {
+                            "Fatal read error on pipe transport"
+                        },
+                    );
                 }
                 None
             }
@@ -156,8 +166,20 @@ impl Transport {
 
     /// The peer sends no more.
     fn ended(&self, lp: &Owned) {
+        if self.has(WRITES) {
+            self.set(READ_EOF);
+            self.update_interest(lp);
+            let answer = self.callbacks().eof_received.map_or(Some(0), |eof| {
+                // SAFETY: the host gave the function with its arg.
+                self.call(lp, "eof_received", true, &mut |this, arg| unsafe { eof(this, arg) })
+            });
+            if answer == Some(0) {
+                self.close(lp);
+            }
+            return;
+        }
         self.set(CLOSING);
-        self.stop_reading(lp);
+        self.update_interest(lp);
         if let Some(eof) = self.callbacks().eof_received {
             // SAFETY: the host gave the function with its arg.
             let mut host = |this, arg| -> c_int { unsafe { eof(this, arg) } };
@@ -170,28 +192,17 @@ impl Transport {
     }
 }
 
-/// The descriptor is readable, or the kernel cannot watch it.
-unsafe extern "C-unwind" fn read_ready(arg: *mut c_void) {
-    // SAFETY: the watcher has a reference.
-    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    if !this.is_reading() || !this.has(STARTED) {
-        return;
-    }
-    this.read(&lp);
-    // After a fork the loop is not to be touched.
-    if lp.event_loop().is_owned_here() && this.is_reading() && !lp.is_watched(this.fd(), Direction::Read) {
-        this.begin_reading(&lp);
-    }
-}
-
 /// It is the turn of a device that is always ready.
 unsafe extern "C-unwind" fn turn(arg: *mut c_void) {
     // SAFETY: the entry has a reference.
-    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    this.clear(TURN_DUE);
-    if this.is_reading() {
-        this.read(&lp);
-        if lp.event_loop().is_owned_here() && this.is_reading() {
+    if let Some((this, lp)) = unsafe { enter(arg) } {
+        this.clear(TURN_DUE);
+        this.on_readable(&lp);
+        // After a fork the loop is not to be touched.
+        if lp.event_loop().is_owned_here() {
+            this.on_writable(&lp);
+        }
+        if lp.event_loop().is_owned_here() && this.wants_turns() {
             this.schedule_turn(&lp);
         }
     }

@@ -8,72 +8,171 @@ use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CString, c_int, c_void};
 use std::fmt::Write as _;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
+use super::listen;
 use super::protocol::{Callbacks, Protocol};
+use super::server::Server;
 use super::write_queue::WriteQueue;
-use crate::engine::callback::{Callback, FreeArg};
+use crate::engine::callback::FreeArg;
 use crate::engine::context::{Captured, Word};
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::exception::{self, Raised, Report};
 use crate::engine::operations::{NOWHERE, Operation};
-use crate::engine::watch::Direction;
+use crate::engine::runnable::Runnable;
+use crate::engine::source::REFUSED;
 use crate::engine::{debug, lifetime, thread};
 use crate::error::{Error, Result};
+use crate::poller::{READ, WRITE};
 
 /// It can read.
-pub(crate) const READS: u16 = 1;
+pub(crate) const READS: u32 = 1;
 /// It can write.
-pub(crate) const WRITES: u16 = 2;
+pub(crate) const WRITES: u32 = 2;
 /// A socket: written with MSG_NOSIGNAL.
-pub(crate) const SOCKET: u16 = 4;
+pub(crate) const SOCKET: u32 = 4;
 /// A character device, which the kernel may be unable to watch: then it is always ready.
-pub(crate) const DEVICE: u16 = 8;
+pub(crate) const DEVICE: u32 = 8;
 /// A pipe of a child: its protocol is the process's.
-pub(crate) const OF_PROCESS: u16 = 16;
+pub(crate) const OF_PROCESS: u32 = 16;
 /// The protocol was told that the connection is made, and reading has begun.
-pub(crate) const STARTED: u16 = 32;
+pub(crate) const STARTED: u32 = 32;
 /// It is closing, or closed: `is_closing`.
-pub(crate) const CLOSING: u16 = 64;
+pub(crate) const CLOSING: u32 = 64;
 /// connection_lost is on its way.
-pub(crate) const LOSING: u16 = 128;
+pub(crate) const LOSING: u32 = 128;
 /// The protocol is told no more, and the descriptor is closed.
-pub(crate) const LOST: u16 = 256;
+pub(crate) const LOST: u32 = 256;
 /// The protocol does not want to read.
-pub(crate) const READING_PAUSED: u16 = 512;
+pub(crate) const READING_PAUSED: u32 = 512;
 /// The protocol was told to pause writing.
-pub(crate) const WRITING_PAUSED: u16 = 1024;
+pub(crate) const WRITING_PAUSED: u32 = 1024;
 /// It is to be told so by the ready queue.
-pub(crate) const PAUSE_DUE: u16 = 2048;
+pub(crate) const PAUSE_DUE: u32 = 2048;
 /// The ready queue has a turn of reading for it: it is always ready.
-pub(crate) const TURN_DUE: u16 = 4096;
+pub(crate) const TURN_DUE: u32 = 4096;
+/// It stands in the ready queue, because its descriptor is ready.
+pub(super) const QUEUED: u32 = 8192;
+/// What for: there is something to read,
+pub(super) const READABLE: u32 = 16384;
+/// or room to write.
+pub(super) const WRITABLE: u32 = 32768;
+/// The kernel will not watch the descriptor.
+const REFUSAL: u32 = 1 << 20;
+/// It only writes, and looks whether whoever reads has gone.
+pub(super) const WATCHES_PEER: u32 = 1 << 16;
+/// The peer sends no more, and the protocol has kept the transport open.
+pub(super) const READ_EOF: u32 = 1 << 17;
+/// Nothing more is written after what is queued.
+pub(super) const WRITE_EOF: u32 = 1 << 18;
 /// A pipe's queue was written just now, which has most likely filled it: what is written more waits until the system says.
-pub(crate) const FULL: u16 = 8192;
+pub(super) const FULL: u32 = 1 << 19;
 
-/// A transport.
+/// What waits to be written, and when the protocol is told of that.
+pub(super) struct Writing {
+    pub(super) queue: WriteQueue,
+    pub(super) high: usize,
+    pub(super) low: usize,
+}
+
+/// The limits that a transport begins with.
+pub(super) const LIMITS: (usize, usize) = (64 * 1024, 16 * 1024);
+
+impl Default for Writing {
+    fn default() -> Self {
+        Writing { queue: WriteQueue::new(), high: LIMITS.0, low: LIMITS.1 }
+    }
+}
+
+/// What only few transports have.
+#[derive(Default)]
+struct Rare {
+    /// Args of protocols that were replaced, to be released when no call of the protocol is on the stack.
+    retired: Vec<FreeArg>,
+    data_free: Option<FreeArg>,
+    /// Where the context is kept instead.
+    shared_context: Option<*mut Word>,
+    /// The peer's address, once it was asked for.
+    peer: Vec<u8>,
+}
+
+/// A transport. Small, because there may be many: what is not always needed is elsewhere.
+#[repr(C)]
 pub struct Transport {
+    kind: &'static Runnable,
     event_loop: *const EventLoop,
     refs: AtomicU32,
-    pub(super) flags: AtomicU16,
+    pub(super) flags: AtomicU32,
     /// -1 once it is closed.
     fd: AtomicI32,
     /// Where it stands among what the loop has under way.
     place: Cell<u32>,
-    /// What connection_lost is told.
-    lost_code: Cell<c_int>,
-    protocol: UnsafeCell<Protocol>,
+    callbacks: UnsafeCell<Arc<Callbacks>>,
+    arg: UnsafeCell<FreeArg>,
     /// The context in which the protocol is called.
     context: Cell<Word>,
-    /// Where that is kept instead; NULL: it is the transport's own.
-    shared_context: Cell<*mut Word>,
-    /// Calls of the protocol on the stack, and what is to be released when there is none.
-    calls: Cell<u32>,
-    retired: UnsafeCell<Vec<FreeArg>>,
-    pub(super) queue: UnsafeCell<WriteQueue>,
-    pub(super) high: Cell<usize>,
-    pub(super) low: Cell<usize>,
+    writing: UnsafeCell<Option<Box<Writing>>>,
+    rare: UnsafeCell<Option<Box<Rare>>>,
+    server: UnsafeCell<Option<Arc<Server>>>,
     data: AtomicPtr<c_void>,
-    data_free: UnsafeCell<FreeArg>,
+    /// What connection_lost is told.
+    lost_code: Cell<c_int>,
+    /// Calls of the protocol on the stack.
+    calls: Cell<u32>,
+}
+
+/// What the ready queue and the poller do with one.
+static KIND: Runnable = Runnable { run: turn_of, abandon: drop_entry, note };
+
+/// Its descriptor is ready.
+///
+/// # Safety
+/// `object` is a transport that the loop has.
+unsafe fn note(object: *const (), ready: u8) -> bool {
+    // SAFETY: by this function's contract.
+    let this = unsafe { &*object.cast::<Transport>() };
+    let readable = if ready & READ != 0 { READABLE } else { 0 };
+    let writable = if ready & WRITE != 0 { WRITABLE } else { 0 };
+    let refusal = if ready & REFUSED != 0 { REFUSAL } else { 0 };
+    let was_queued = this.has(QUEUED);
+    this.set(QUEUED | readable | writable | refusal);
+    if !was_queued {
+        this.retain();
+    }
+    !was_queued
+}
+
+/// Its turn has come.
+///
+/// # Safety
+/// `object` is a transport, and a reference that is given up.
+unsafe fn turn_of(object: *const ()) {
+    // SAFETY: by this function's contract.
+    let this = TransportRef(object.cast());
+    let ready = this.flags.load(Ordering::Relaxed);
+    this.clear(QUEUED | READABLE | WRITABLE | REFUSAL);
+    // SAFETY: a transport keeps its loop's memory.
+    let Ok(lp) = (unsafe { &*this.event_loop }).enter() else { return };
+    if ready & READABLE != 0 {
+        this.on_readable(&lp);
+    }
+    // After a fork the loop is not to be touched.
+    if ready & WRITABLE != 0 && lp.event_loop().is_owned_here() {
+        this.on_writable(&lp);
+    }
+    if ready & REFUSAL != 0 && lp.event_loop().is_owned_here() {
+        this.on_refusal(&lp);
+    }
+}
+
+/// The loop is closed before its turn has come.
+///
+/// # Safety
+/// `object` is a transport, and a reference that is given up.
+unsafe fn drop_entry(object: *const ()) {
+    // SAFETY: by this function's contract.
+    unsafe { Transport::release_ptr(object.cast()) };
 }
 
 /// A counted reference to a transport.
@@ -114,7 +213,7 @@ impl Drop for TransportRef {
 ///
 /// # Safety
 /// `transport` is a reference that is given up.
-pub(super) unsafe extern "C-unwind" fn release(transport: *mut c_void) {
+pub(crate) unsafe extern "C-unwind" fn release(transport: *mut c_void) {
     // SAFETY: by this function's contract.
     unsafe { Transport::release_ptr(transport.cast_const().cast()) };
 }
@@ -132,45 +231,139 @@ pub(super) unsafe fn enter<'a>(arg: *mut c_void) -> Option<(&'a Transport, Owned
 }
 
 impl Transport {
-    /// Takes a descriptor over. The loop keeps the transport until its connection is lost.
-    pub(crate) fn create(lp: &Owned, fd: c_int, flags: u16, protocol: Protocol, context: Captured) -> TransportRef {
+    /// Takes a descriptor over. The loop keeps the transport until its connection is lost. On failure the descriptor stays the
+    /// caller's.
+    pub(crate) fn create(
+        lp: &Owned,
+        fd: c_int,
+        flags: u32,
+        protocol: Protocol,
+        context: Captured,
+        server: Option<&Arc<Server>>,
+    ) -> Result<TransportRef> {
+        let Protocol { callbacks, arg } = protocol;
         lp.count_object();
         let this = TransportRef(Box::into_raw(Box::new(Transport {
+            kind: &KIND,
             event_loop: lp.pointer(),
             refs: AtomicU32::new(1),
-            flags: AtomicU16::new(flags),
-            fd: AtomicI32::new(fd),
+            flags: AtomicU32::new(flags),
+            fd: AtomicI32::new(-1),
             place: Cell::new(NOWHERE),
-            lost_code: Cell::new(0),
-            protocol: UnsafeCell::new(protocol),
+            callbacks: UnsafeCell::new(callbacks),
+            arg: UnsafeCell::new(arg),
             context: Cell::new(context.into_word()),
-            shared_context: Cell::new(ptr::null_mut()),
-            calls: Cell::new(0),
-            retired: UnsafeCell::new(Vec::new()),
-            queue: UnsafeCell::new(WriteQueue::new()),
-            high: Cell::new(64 * 1024),
-            low: Cell::new(16 * 1024),
+            writing: UnsafeCell::new(None),
+            rare: UnsafeCell::new(None),
+            server: UnsafeCell::new(None),
             data: AtomicPtr::new(ptr::null_mut()),
-            data_free: UnsafeCell::new(FreeArg::none()),
+            lost_code: Cell::new(0),
+            calls: Cell::new(0),
         })));
+        // SAFETY: it is removed before the descriptor is closed, which the loop's reference outlives.
+        unsafe { lp.add_source(fd, ptr::from_ref(&*this).cast()) }?;
+        this.fd.store(fd, Ordering::Relaxed);
+        if let Some(server) = server {
+            server.attach();
+            // SAFETY: nobody else knows the transport.
+            unsafe { *this.server.get() = Some(server.clone()) };
+        }
         this.retain();
         this.place.set(lp.begin(Operation { object: ptr::from_ref(&*this).cast(), abandon, is_task: false }));
-        this
+        Ok(this)
+    }
+
+    /// Makes a connected socket a transport, whose protocol is told by the loop's next iteration. On failure it stays the caller's.
+    pub(crate) fn open(
+        lp: &Owned,
+        fd: c_int,
+        protocol: Protocol,
+        context: Captured,
+        server: Option<&Arc<Server>>,
+    ) -> Result<TransportRef> {
+        lp.reserve(1)?;
+        let this = Transport::create(lp, fd, READS | WRITES | SOCKET, protocol, context, server)?;
+        this.schedule_start(lp)?;
+        Ok(this)
+    }
+
+    /// The kernel will not watch the descriptor. A device is always ready then, and has its turns; anything else is closed.
+    fn on_refusal(&self, lp: &Owned) {
+        if self.has(LOSING) || self.wanted() == 0 {
+            return;
+        }
+        let error = lp.refusal();
+        if self.has(DEVICE) && error.code() == -libc::EPERM {
+            self.schedule_turn(lp);
+            return;
+        }
+        self.tell(lp, error.code(), "Fatal error: the transport's descriptor cannot be watched", None);
+        self.force_close(lp, error.code());
+    }
+
+    /// Whether a device goes on having turns.
+    pub(super) fn wants_turns(&self) -> bool {
+        !self.has(LOSING) && self.wanted() != 0
+    }
+
+    /// Has the poller know what the transport waits for.
+    pub(super) fn update_interest(&self, lp: &Owned) {
+        lp.set_interest(self.fd(), if self.has(LOSING) { 0 } else { self.wanted() });
+    }
+
+    /// What it waits for.
+    fn wanted(&self) -> u8 {
+        let reads = self.is_reading() && self.has(STARTED) && !self.has(READ_EOF) || self.has(WATCHES_PEER);
+        let writes = self.queue_size() > 0;
+        (u8::from(reads) * READ) | (u8::from(writes) * WRITE)
+    }
+
+    /// What waits to be written, if anything does. `f` calls no code of the host.
+    pub(super) fn writing<R>(&self, f: impl FnOnce(&mut Writing) -> R) -> Option<R> {
+        // SAFETY: the owner's; no borrow is held over another.
+        unsafe { (*self.writing.get()).as_deref_mut().map(f) }
+    }
+
+    /// [`Transport::writing`], made if it is not there.
+    pub(super) fn change_writing<R>(&self, f: impl FnOnce(&mut Writing) -> R) -> R {
+        // SAFETY: as above.
+        f(unsafe { (*self.writing.get()).get_or_insert_default() })
+    }
+
+    /// Takes what waits, with its limits if they are not what a transport begins with.
+    pub(super) fn drop_writing(&self, always: bool) {
+        let taken = if always || self.writing(|writing| (writing.high, writing.low) == LIMITS) == Some(true) {
+            // SAFETY: as above; dropped when the borrow has ended, because that calls the host.
+            unsafe { (*self.writing.get()).take() }
+        } else {
+            None
+        };
+        drop(taken);
+    }
+
+    fn rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> Option<R> {
+        // SAFETY: the owner's; no borrow is held over another.
+        unsafe { (*self.rare.get()).as_deref_mut().map(f) }
+    }
+
+    fn change_rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> R {
+        // SAFETY: as above.
+        f(unsafe { (*self.rare.get()).get_or_insert_default() })
     }
 
     #[inline]
-    pub(crate) fn has(&self, flags: u16) -> bool {
+    pub(crate) fn has(&self, flags: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flags != 0
     }
 
     #[inline]
-    pub(super) fn set(&self, flags: u16) {
+    pub(super) fn set(&self, flags: u32) {
         // Only the loop's owner changes them.
         self.flags.store(self.flags.load(Ordering::Relaxed) | flags, Ordering::Relaxed);
     }
 
     #[inline]
-    pub(super) fn clear(&self, flags: u16) {
+    pub(super) fn clear(&self, flags: u32) {
         self.flags.store(self.flags.load(Ordering::Relaxed) & !flags, Ordering::Relaxed);
     }
 
@@ -193,12 +386,6 @@ impl Transport {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A callback of ours that has a reference.
-    pub(super) fn callback(&self, function: unsafe extern "C-unwind" fn(*mut c_void)) -> Callback {
-        self.retain();
-        Callback::new(Some(function), self.pointer().cast(), Some(release))
-    }
-
     /// Schedules a function of ours, which has a reference.
     pub(super) fn schedule(&self, lp: &Owned, function: unsafe extern "C-unwind" fn(*mut c_void)) -> Result<()> {
         self.retain();
@@ -217,12 +404,12 @@ impl Transport {
 
     pub(super) fn callbacks(&self) -> &Callbacks {
         // SAFETY: replaced by the loop's owner only; what is taken out of it is copied before the host's code runs.
-        unsafe { &(*self.protocol.get()).callbacks }
+        unsafe { &*self.callbacks.get() }
     }
 
     pub(super) fn arg(&self) -> *mut c_void {
         // SAFETY: as above.
-        unsafe { (*self.protocol.get()).arg.pointer() }
+        unsafe { (*self.arg.get()).pointer() }
     }
 
     /// Calls a function of the protocol; `name` is asyncio's. None: nothing of the transport is to be touched any more, or the
@@ -256,13 +443,12 @@ impl Transport {
     }
 
     fn context_at(&self) -> *mut Word {
-        let shared = self.shared_context.get();
-        if shared.is_null() { self.context.as_ptr() } else { shared }
+        self.rare(|rare| rare.shared_context).flatten().unwrap_or(self.context.as_ptr())
     }
 
     /// Has the protocol be called in the context kept at `at`, which outlives the protocol's arg.
     pub(crate) fn share_context(&self, at: *mut Word) {
-        self.shared_context.set(at);
+        self.change_rare(|rare| rare.shared_context = Some(at));
     }
 
     /// What follows from how a call of the protocol went.
@@ -297,10 +483,9 @@ impl Transport {
 
     /// Releases args of protocols that were replaced while they were being called.
     fn release_retired(&self) {
-        // SAFETY: the owner's; taken out before the host's code runs.
-        let retired = unsafe { &mut *self.retired.get() };
-        if self.calls.get() == 0 && !retired.is_empty() {
-            drop(std::mem::take(retired));
+        if self.calls.get() == 0 {
+            let retired = self.rare(|rare| std::mem::take(&mut rare.retired));
+            drop(retired);
         }
     }
 
@@ -340,17 +525,9 @@ impl Transport {
         self.schedule(lp, super::pipe::start)
     }
 
-    /// Gives up a transport that nobody knows yet; the descriptor stays its maker's.
-    pub(crate) fn disown(&self, lp: &Owned) {
-        self.unwatch(lp);
-        self.fd.store(-1, Ordering::Relaxed);
-        self.finish();
-        self.forget(lp);
-    }
-
     /// Closes a transport that no protocol is to be told of.
     pub(crate) fn discard(&self, lp: &Owned) {
-        self.unwatch(lp);
+        lp.remove_source(self.fd(), true);
         self.finish();
         self.forget(lp);
     }
@@ -377,12 +554,8 @@ impl Transport {
         if self.has(LOST) {
             return;
         }
-        self.set(STARTED);
-        if self.has(READS) {
-            self.begin_reading(lp);
-        } else {
-            self.watch_peer(lp, true);
-        }
+        self.set(STARTED | if self.has(READS | DEVICE) { 0 } else { WATCHES_PEER });
+        self.update_interest(lp);
     }
 
     /// `transport.close`: what is queued is written first.
@@ -391,11 +564,10 @@ impl Transport {
             return;
         }
         self.set(CLOSING);
-        if self.has(READS) {
-            self.stop_reading(lp);
-        }
         if self.queue_size() == 0 {
             self.lose(lp, 0);
+        } else {
+            self.update_interest(lp);
         }
     }
 
@@ -405,10 +577,8 @@ impl Transport {
             return;
         }
         self.set(CLOSING);
-        // SAFETY: the owner's; taken out before the host's code runs.
-        let dropped = unsafe { std::mem::replace(&mut *self.queue.get(), WriteQueue::new()) };
         self.lose(lp, code);
-        drop(dropped);
+        self.drop_writing(true);
     }
 
     /// connection_lost follows by the ready queue.
@@ -419,36 +589,8 @@ impl Transport {
         self.set(CLOSING | LOSING);
         self.clear(PAUSE_DUE);
         self.lost_code.set(code);
-        self.unwatch(lp);
+        self.update_interest(lp);
         let _ = self.schedule(lp, deliver_lost);
-    }
-
-    /// Has the kernel watch the descriptor, also when it has refused to before. False: it cannot; that closes the transport, unless it is a
-    /// device, which is always ready then.
-    pub(super) fn watch(
-        &self,
-        lp: &Owned,
-        direction: Direction,
-        function: unsafe extern "C-unwind" fn(*mut c_void),
-    ) -> bool {
-        if lp.is_watched(self.fd(), direction) {
-            lp.pause_internal(self.fd(), direction, false);
-            return true;
-        }
-        match lp.watch_internal(self.fd(), direction, self.callback(function)) {
-            Ok(()) => true,
-            Err(error) if self.has(DEVICE) && error.code() == -libc::EPERM => false,
-            Err(error) => {
-                self.tell(lp, error.code(), "Fatal error: the transport's descriptor cannot be watched", None);
-                self.force_close(lp, error.code());
-                false
-            }
-        }
-    }
-
-    fn unwatch(&self, lp: &Owned) {
-        lp.unwatch_internal(self.fd(), Direction::Read);
-        lp.unwatch_internal(self.fd(), Direction::Write);
     }
 
     /// `transport.set_protocol`. The arg of the one before is released when no call of it is on the stack.
@@ -456,11 +598,14 @@ impl Transport {
         if self.has(LOST) {
             return Err(Error::INVALID_STATE.detail(|| "the transport is closed".into()));
         }
-        // SAFETY: the owner's; dropped after it was taken out, because that calls the host.
-        let old = unsafe { std::mem::replace(&mut *self.protocol.get(), protocol) };
+        let Protocol { callbacks, arg } = protocol;
+        // SAFETY: the owner's; dropped after they were taken out, because that calls the host.
+        let (old_table, old) = unsafe {
+            (std::mem::replace(&mut *self.callbacks.get(), callbacks), std::mem::replace(&mut *self.arg.get(), arg))
+        };
+        drop(old_table);
         if self.calls.get() > 0 {
-            // SAFETY: as above.
-            unsafe { (*self.retired.get()).push(old.arg) };
+            self.change_rare(|rare| rare.retired.push(old));
         }
         Ok(())
     }
@@ -475,15 +620,36 @@ impl Transport {
         }
         // SAFETY: the owner's, or nobody's any more; dropped after all was taken out, because that calls the host.
         let gone = unsafe {
-            let none = Protocol { callbacks: Callbacks::default(), arg: FreeArg::none() };
             (
-                std::mem::replace(&mut *self.protocol.get(), none),
-                std::mem::take(&mut *self.retired.get()),
-                std::mem::replace(&mut *self.queue.get(), WriteQueue::new()),
+                std::mem::replace(&mut *self.callbacks.get(), Callbacks::default().shared()),
+                std::mem::replace(&mut *self.arg.get(), FreeArg::none()),
+                self.rare(|rare| std::mem::take(&mut rare.retired)),
+                (*self.writing.get()).take(),
             )
         };
         drop(gone);
         self.context.replace(Word::NONE).release();
+    }
+
+    /// The address its socket is bound to.
+    pub(crate) fn local_address(&self) -> Result<Vec<u8>> {
+        listen::local_address(self.fd())
+    }
+
+    /// The address of its peer, which is kept once it was asked for.
+    pub(crate) fn peer_address(&self) -> Result<Vec<u8>> {
+        if let Some(known) = self.rare(|rare| rare.peer.clone()).filter(|known| !known.is_empty()) {
+            return Ok(known);
+        }
+        let found = listen::peer_address(self.fd())?;
+        self.change_rare(|rare| rare.peer = found.clone());
+        Ok(found)
+    }
+
+    /// The server that took the connection, if one did.
+    pub(super) fn server(&self) -> *const Server {
+        // SAFETY: the owner's.
+        unsafe { (*self.server.get()).as_ref() }.map_or(ptr::null(), Arc::as_ptr)
     }
 
     pub(crate) fn data(&self) -> *mut c_void {
@@ -492,8 +658,7 @@ impl Transport {
 
     pub(crate) fn set_data(&self, data: FreeArg) {
         self.data.store(data.pointer(), Ordering::Release);
-        // SAFETY: the owner's; dropped after it was taken out, because that calls the host.
-        let old = unsafe { std::mem::replace(&mut *self.data_free.get(), data) };
+        let old = self.change_rare(|rare| rare.data_free.replace(data));
         drop(old);
     }
 
@@ -565,8 +730,23 @@ unsafe extern "C-unwind" fn deliver_lost(arg: *mut c_void) {
             return;
         }
     }
+    lp.remove_source(this.fd(), true);
     this.finish();
+    // SAFETY: the owner's, and taken once.
+    let server = unsafe { (*this.server.get()).take() };
     this.forget(&lp);
+    if let Some(server) = server {
+        server.detach(&lp);
+    }
+}
+
+/// The loop's transports.
+pub(super) fn all(lp: &Owned) -> impl Iterator<Item = TransportRef> + use<> {
+    let found: Vec<TransportRef> = lp.with(|state| {
+        // SAFETY: the loop has a reference of each.
+        state.operations.of(abandon).map(|object| TransportRef::new(unsafe { &*object.cast() })).collect()
+    });
+    found.into_iter()
 }
 
 /// The loop is closed.

@@ -6,12 +6,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::transport::{
-    CLOSING, DEVICE, FULL, LOSING, PAUSE_DUE, READS, SOCKET, Transport, WRITES, WRITING_PAUSED, enter,
+    CLOSING, DEVICE, FULL, LIMITS, LOSING, PAUSE_DUE, READS, SOCKET, Transport, WATCHES_PEER, WRITE_EOF, WRITES,
+    WRITING_PAUSED, enter,
 };
 use super::write_queue::MOST;
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::Owned;
-use crate::engine::watch::Direction;
 use crate::error::{Error, Result};
 
 /// Not yet known by libc's bindings: no SIGPIPE from this write. Since Linux 6.18.
@@ -25,13 +25,15 @@ impl Transport {
         if self.is_closing() {
             return Err(Error::BROKEN_PIPE.detail(|| "the transport is closing".into()));
         }
+        if self.has(WRITE_EOF) {
+            return Err(Error::INVALID_STATE.detail(|| "nothing can be written after write_eof".into()));
+        }
         Ok(())
     }
 
     /// `transport.get_write_buffer_size`.
     pub(crate) fn queue_size(&self) -> usize {
-        // SAFETY: the owner's; no borrow is held over another.
-        unsafe { (*self.queue.get()).size() }
+        self.writing(|writing| writing.queue.size()).unwrap_or(0)
     }
 
     /// `transport.write`, `writelines`: what cannot be written now is copied.
@@ -59,8 +61,7 @@ impl Transport {
             let rest = unsafe {
                 std::slice::from_raw_parts(piece.iov_base.cast::<u8>().add(skipped), piece.iov_len - skipped)
             };
-            // SAFETY: the owner's; no borrow is held over another.
-            if !unsafe { (*self.queue.get()).copy(rest) } {
+            if !self.change_writing(|writing| writing.queue.copy(rest)) {
                 // A part may be on its way: what follows it must not be left out.
                 self.force_close(lp, Error::NO_MEMORY.code());
                 return Err(Error::NO_MEMORY);
@@ -83,8 +84,9 @@ impl Transport {
             return Ok(());
         }
         let before = self.queue_size();
-        // SAFETY: the owner's; no borrow is held over another. So many bytes were given, and not all of them are written.
-        let given = unsafe { (*self.queue.get()).give(data.cast::<u8>().add(written), size - written, arg) };
+        // SAFETY: so many bytes were given, and not all of them are written.
+        let rest = unsafe { data.cast::<u8>().add(written) };
+        let given = self.change_writing(|writing| writing.queue.give(rest, size - written, arg));
         if let Err(arg) = given {
             self.force_close(lp, Error::NO_MEMORY.code());
             drop(arg);
@@ -100,17 +102,10 @@ impl Transport {
             return;
         }
         if before == 0 {
-            self.await_room(lp);
+            self.update_interest(lp);
         }
         if !self.has(LOSING) {
             self.consider_pausing(lp);
-        }
-    }
-
-    /// Has the queue be written when that is possible.
-    fn await_room(&self, lp: &Owned) {
-        if !self.watch(lp, Direction::Write, write_ready) && !self.has(LOSING) {
-            let _ = self.schedule(lp, write_ready);
         }
     }
 
@@ -129,7 +124,15 @@ impl Transport {
             Err(error) if error.code() == -libc::EINTR => self.write_now(lp, pieces),
             Err(error) if error.code() == -libc::EAGAIN => Some(0),
             Err(error) => {
-                self.fail(lp, error, "Fatal write error on pipe transport");
+                self.fail(
+                    lp,
+                    error,
+                    if self.has(READS) {
+                        "Fatal write error on socket transport"
+                    } else {
+                        "Fatal write error on pipe transport"
+                    },
+                );
                 None
             }
         }
@@ -138,20 +141,21 @@ impl Transport {
     /// Writes the queue as far as it can be written.
     fn flush(&self, lp: &Owned) {
         let mut pieces = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MOST];
-        // SAFETY: the owner's; no borrow is held over another.
-        let count = unsafe { (*self.queue.get()).fill(&mut pieces) };
+        let count = self.writing(|writing| writing.queue.fill(&mut pieces)).unwrap_or(0);
         if count > 0 {
             let Some(written) = self.write_now(lp, &pieces[..count]) else { return };
-            // SAFETY: as above. What is not needed any more is dropped when the borrow has ended.
-            let mut done = unsafe { (*self.queue.get()).advance(written) };
+            // What is not needed any more is dropped when the borrow has ended.
+            let mut done = self.writing(|writing| writing.queue.advance(written)).flatten();
             while done.is_some() {
                 drop(done);
-                // SAFETY: as above.
-                done = unsafe { (*self.queue.get()).advance(0) };
+                done = self.writing(|writing| writing.queue.advance(0)).flatten();
             }
         }
         if self.has(LOSING) {
             return;
+        }
+        if self.queue_size() == 0 && self.has(WRITE_EOF) {
+            self.end_writing();
         }
         if !self.has(SOCKET) {
             self.set(FULL);
@@ -162,7 +166,8 @@ impl Transport {
         if self.queue_size() > 0 || self.has(LOSING) || !lp.event_loop().is_owned_here() {
             return;
         }
-        lp.pause_internal(self.fd(), Direction::Write, true);
+        self.update_interest(lp);
+        self.drop_writing(false);
         if self.is_closing() {
             self.lose(lp, 0);
         }
@@ -170,7 +175,7 @@ impl Transport {
 
     /// Tells the protocol to pause when there is too much.
     fn consider_pausing(&self, lp: &Owned) {
-        if self.queue_size() <= self.high.get() || self.has(WRITING_PAUSED | PAUSE_DUE) {
+        if self.queue_size() <= self.high_and_low().0 || self.has(WRITING_PAUSED | PAUSE_DUE) {
             return;
         }
         if lp.is_calling() {
@@ -194,7 +199,7 @@ impl Transport {
     }
 
     fn consider_resuming(&self, lp: &Owned) {
-        if self.queue_size() > self.low.get() {
+        if self.queue_size() > self.high_and_low().1 {
             return;
         }
         self.clear(PAUSE_DUE);
@@ -219,8 +224,7 @@ impl Transport {
         if low > high {
             return Err(Error::INVALID.detail(|| format!("high ({high}) must be >= low ({low})")));
         }
-        self.high.set(high);
-        self.low.set(low);
+        self.change_writing(|writing| (writing.high, writing.low) = (high, low));
         if !self.has(LOSING) {
             self.consider_pausing(lp);
         }
@@ -232,16 +236,32 @@ impl Transport {
         if !self.has(WRITES) {
             return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
         }
-        Ok((self.high.get(), self.low.get()))
+        Ok(self.high_and_low())
     }
 
-    /// `transport.write_eof`: a pipe is closed by it, when its queue is written.
+    fn high_and_low(&self) -> (usize, usize) {
+        self.writing(|writing| (writing.high, writing.low)).unwrap_or(LIMITS)
+    }
+
+    /// `transport.write_eof`: a pipe is closed by it, when its queue is written; a stream says that nothing more follows.
     pub(crate) fn write_eof(&self, lp: &Owned) -> Result<()> {
         if !self.has(WRITES) {
             return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
         }
-        self.close(lp);
+        if !self.has(READS) {
+            self.close(lp);
+        } else if !self.has(CLOSING | WRITE_EOF) {
+            self.set(WRITE_EOF);
+            if self.queue_size() == 0 {
+                self.end_writing();
+            }
+        }
         Ok(())
+    }
+
+    fn end_writing(&self) {
+        // SAFETY: a plain system call. A peer that has gone is noticed by reading.
+        unsafe { libc::shutdown(self.fd(), libc::SHUT_WR) };
     }
 
     /// `transport.can_write_eof`.
@@ -251,62 +271,35 @@ impl Transport {
 
     /// Has evl own all that is queued: the host's memory is not touched any more.
     pub(crate) fn copy_queue(&self) -> Result<()> {
-        // SAFETY: the owner's; no borrow is held over another. The host's code runs when the borrow has ended.
-        let given = unsafe { (*self.queue.get()).copy_given() };
-        given.map(drop).ok_or(Error::NO_MEMORY)
+        // The host's code runs when the borrow has ended.
+        let given = self.writing(|writing| writing.queue.copy_given());
+        given.is_none_or(|given| given.map(drop).is_some()).then_some(()).ok_or(Error::NO_MEMORY)
     }
 
-    /// Keeps the writing side's place among the loop's watchers.
-    pub(super) fn reserve_writing(&self, lp: &Owned) -> Result<()> {
-        lp.reserve_internal(self.fd(), Direction::Write, self.callback(write_ready))?;
-        if !self.has(READS | DEVICE) {
-            lp.reserve_internal(self.fd(), Direction::Read, self.callback(peer_ready))?;
-        }
-        Ok(())
-    }
-
-    /// Begins or ends looking whether whoever reads has gone.
-    pub(super) fn watch_peer(&self, lp: &Owned, watch: bool) {
-        if !self.has(READS | DEVICE | LOSING) {
-            lp.pause_internal(self.fd(), Direction::Read, !watch);
+    /// The descriptor is writable.
+    pub(super) fn on_writable(&self, lp: &Owned) {
+        if !self.has(LOSING) && self.queue_size() > 0 {
+            self.flush(lp);
         }
     }
-}
 
-/// The descriptor is writable.
-unsafe extern "C-unwind" fn write_ready(arg: *mut c_void) {
-    // SAFETY: the watcher has a reference.
-    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    if this.has(LOSING) || this.queue_size() == 0 {
-        return;
+    /// Something has happened at the other end of a transport that only writes.
+    pub(super) fn look_at_peer(&self, lp: &Owned) {
+        if self.has(LOSING) {
+            return;
+        }
+        let mut look = libc::pollfd { fd: self.fd(), events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one descriptor to look at, without waiting.
+        let count = unsafe { libc::poll(&raw mut look, 1, 0) };
+        if count == 0 {
+            // The other end of a socket sends, or the pipe was opened for reading, too: that is not for us, and would be told for
+            // ever.
+            self.clear(WATCHES_PEER);
+            self.update_interest(lp);
+            return;
+        }
+        self.force_close(lp, if self.queue_size() > 0 { Error::BROKEN_PIPE.code() } else { 0 });
     }
-    this.flush(&lp);
-    // After a fork the loop is not to be touched.
-    if lp.event_loop().is_owned_here()
-        && this.queue_size() > 0
-        && !this.has(LOSING)
-        && !lp.is_watched(this.fd(), Direction::Write)
-    {
-        this.await_room(&lp);
-    }
-}
-
-/// Something has happened at the other end of a transport that only writes.
-unsafe extern "C-unwind" fn peer_ready(arg: *mut c_void) {
-    // SAFETY: the watcher has a reference.
-    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    if this.has(LOSING) {
-        return;
-    }
-    let mut look = libc::pollfd { fd: this.fd(), events: libc::POLLRDHUP, revents: 0 };
-    // SAFETY: one descriptor to look at, without waiting.
-    let count = unsafe { libc::poll(&raw mut look, 1, 0) };
-    if count == 0 {
-        // The other end of a socket sends, or the pipe was opened for reading, too: that is not for us, and would be told for ever.
-        this.watch_peer(&lp, false);
-        return;
-    }
-    this.force_close(&lp, if this.queue_size() > 0 { Error::BROKEN_PIPE.code() } else { 0 });
 }
 
 /// A pause that was due when no callback could be called.
@@ -315,7 +308,7 @@ unsafe extern "C-unwind" fn pause_due(arg: *mut c_void) {
     let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
     if this.has(PAUSE_DUE) {
         this.clear(PAUSE_DUE);
-        if this.queue_size() > this.high.get() && !this.has(CLOSING | WRITING_PAUSED) {
+        if this.queue_size() > this.high_and_low().0 && !this.has(CLOSING | WRITING_PAUSED) {
             this.tell_to_pause(&lp);
         }
     }
@@ -326,6 +319,10 @@ fn check(result: isize) -> Result<usize> {
 }
 
 fn send(fd: c_int, pieces: &[libc::iovec]) -> Result<usize> {
+    if let [one] = pieces {
+        // SAFETY: the piece is readable.
+        return check(unsafe { libc::send(fd, one.iov_base, one.iov_len, libc::MSG_NOSIGNAL) });
+    }
     // SAFETY: all zeros is a message without an address; the pieces are readable.
     unsafe {
         let mut message = MaybeUninit::<libc::msghdr>::zeroed().assume_init();

@@ -226,7 +226,7 @@ impl Process {
         for (number, end) in ends.into_iter().enumerate() {
             let Some(end) = end else { continue };
             let (callbacks, direction) = if number == 0 { (input, WRITES) } else { (output, READS) };
-            let protocol = protocol::Protocol { callbacks, arg: self.counted_arg() };
+            let protocol = protocol::Protocol { callbacks: callbacks.shared(), arg: self.counted_arg() };
             let none = Captured::new(Word::NONE);
             let transport = pipe::open(lp, end.as_raw_fd(), direction | OF_PROCESS, protocol, none)?;
             // From here on it is the transport's.

@@ -169,6 +169,7 @@ pub(super) const FIRST: Runnable = Runnable {
     },
     // SAFETY: the entry's reference.
     abandon: |future| unsafe { free_first(future.cast_mut().cast()) },
+    note: |_, _| false,
 };
 
 /// Follows [`call_first`], or comes in its place when the loop is closed.

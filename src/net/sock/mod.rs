@@ -224,6 +224,16 @@ fn require_socket(fd: c_int) -> Result<()> {
     socket_option(fd, libc::SO_TYPE).map(|_| ())
 }
 
+/// SOCK_STREAM, SOCK_DGRAM or another.
+pub(super) fn kind_of(fd: c_int) -> Result<c_int> {
+    socket_option(fd, libc::SO_TYPE)
+}
+
+/// What the kernel has noted as the socket's error, which is forgotten then: an errno, or 0.
+pub(super) fn pending_error(fd: c_int) -> Result<c_int> {
+    socket_option(fd, libc::SO_ERROR)
+}
+
 /// An option of the socket's that is a number.
 fn socket_option(fd: c_int, option: c_int) -> Result<c_int> {
     let mut value: c_int = 0;

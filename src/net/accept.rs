@@ -1,0 +1,99 @@
+//! Taking connections (`asyncio.selector_events._accept_connection`).
+
+use std::ffi::{CString, c_int, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use super::listen::Socket;
+use super::server::{self, Server};
+use super::transport::Transport;
+use crate::engine::event_loop::Owned;
+use crate::engine::exception::{self, Raised, Report};
+use crate::engine::thread;
+use crate::error::{Error, Result};
+
+/// How long nothing is accepted after that has failed for want of descriptors or memory (`ACCEPT_RETRY_DELAY`).
+const RETRY: i64 = 1_000_000_000;
+/// So many connections are taken before others have their turn.
+const TURN: c_int = 128;
+
+/// A listening socket is readable.
+pub(super) unsafe extern "C-unwind" fn ready(arg: *mut c_void) {
+    // SAFETY: the watcher has what `Server::watch` made.
+    let Some((server, at, lp)) = (unsafe { server::enter(arg) }) else { return };
+    for _ in 0..server.backlog.clamp(1, TURN) {
+        let Some(fd) = server.listener(at) else { return };
+        match accept(fd) {
+            Ok(Some(socket)) => {
+                if !welcome(server, &lp, socket) {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                server.pause(&lp, at, RETRY);
+                tell(&lp, error.code(), "socket.accept() out of system resource", None);
+                return;
+            }
+        }
+        // An exit that was asked for comes first.
+        if thread::current().attention.get() != 0 {
+            return;
+        }
+    }
+}
+
+/// Takes one connection; None: there is none. A failure is for want of something.
+fn accept(fd: c_int) -> Result<Option<Socket>> {
+    loop {
+        // SAFETY: a plain system call; the address is not asked for.
+        let accepted =
+            unsafe { libc::accept4(fd, ptr::null_mut(), ptr::null_mut(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) };
+        if accepted >= 0 {
+            return Ok(Some(Socket::from_raw(accepted)));
+        }
+        let error = Error::last_os();
+        match -error.code() {
+            libc::EINTR => {}
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => return Err(error),
+            // The connection is gone, or its network failed, before it was taken.
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Makes a connection a transport. False: the loop is not to be touched any more.
+fn welcome(server: &Arc<Server>, lp: &Owned, socket: Socket) -> bool {
+    let factory = &server.factory;
+    // SAFETY: the context stays in the server, which the watcher keeps; the host gave function and arg together.
+    let called = unsafe {
+        lp.call_host(server.context.as_ptr(), || {
+            ((factory.make)(factory.function, factory.arg.pointer()), lp.capture(None))
+        })
+    };
+    if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
+        return false;
+    }
+    const WHAT: &str = "Error on transport creation for incoming connection";
+    match called {
+        Ok(((Ok(protocol), context), None)) => {
+            match Transport::open(lp, socket.fd(), protocol, context, Some(server)) {
+                // It is the transport's now.
+                Ok(_) => _ = socket.into_raw(),
+                Err(error) => tell(lp, error.code(), WHAT, None),
+            }
+        }
+        Ok((_, Some(raised))) => tell(lp, raised.code, WHAT, Some(raised)),
+        Ok(((Err(error), _), None)) | Err(error) => tell(lp, error.code(), WHAT, None),
+    }
+    true
+}
+
+fn tell(lp: &Owned, code: c_int, what: &str, raised: Option<Box<Raised>>) {
+    let why = raised.as_ref().and_then(|raised| raised.message.as_deref());
+    let text = why.map_or_else(|| what.to_owned(), |why| format!("{what}: {}", why.to_string_lossy()));
+    let mut report = Report::new(Error::from_code(code), &text, ptr::null());
+    report.message = CString::new(text).ok();
+    report.object = raised.as_ref().map_or(ptr::null_mut(), |raised| raised.object.pointer());
+    exception::tell(lp, &report);
+}
