@@ -79,13 +79,16 @@ impl Transport {
     fn read_once(&self, lp: &Owned) -> bool {
         let callbacks = self.callbacks();
         if let (Some(get), Some(updated)) = (callbacks.get_buffer, callbacks.buffer_updated) {
+            let (arg, table) = (self.arg(), ptr::from_ref(callbacks));
             let (mut buffer, mut size): (*mut c_void, usize) = (ptr::null_mut(), 0);
             let got = self.call(lp, "get_buffer", true, &mut |this, arg| {
                 // SAFETY: the host gave the function with its arg; the outputs are writable.
                 unsafe { get(this, 64 * 1024, &raw mut buffer, &raw mut size, arg) };
                 0
             });
-            if got.is_none() || !self.is_reading() {
+            // The memory of a protocol that was replaced meanwhile is its own again.
+            let replaced = self.arg() != arg || !ptr::eq(self.callbacks(), table);
+            if got.is_none() || !self.is_reading() || replaced {
                 return false;
             }
             if buffer.is_null() || size == 0 {
