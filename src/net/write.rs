@@ -43,6 +43,9 @@ impl Transport {
         if self.queue_size() == 0 && !self.has(FULL) {
             for some in pieces.chunks(MOST) {
                 let all = some.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.iov_len));
+                if all == 0 {
+                    continue;
+                }
                 let Some(written) = self.write_now(lp, some) else { return Ok(()) };
                 skip += written;
                 if written < all {
