@@ -12,7 +12,8 @@ use crate::engine::exception::{self, Raised, Report};
 use crate::engine::thread;
 use crate::error::{Error, Result};
 
-/// How long nothing is accepted after that has failed for want of descriptors or memory (`ACCEPT_RETRY_DELAY`).
+/// How long nothing is accepted after that has failed, for want of descriptors or memory or because the socket is broken
+/// (`ACCEPT_RETRY_DELAY`).
 const RETRY: i64 = 1_000_000_000;
 /// So many connections are taken before others have their turn.
 const TURN: c_int = 128;
@@ -25,14 +26,23 @@ pub(super) unsafe extern "C-unwind" fn ready(arg: *mut c_void) {
         let Some(fd) = server.listener(at) else { return };
         match accept(fd) {
             Ok(Some(socket)) => {
+                // Whoever waits for the end of a server that its factory closes waits for this one, too.
+                server.attach();
                 if !welcome(server, &lp, socket) {
                     return;
                 }
+                server.detach(&lp);
             }
             Ok(None) => return,
             Err(error) => {
                 server.pause(&lp, at, RETRY);
-                tell(&lp, error.code(), "socket.accept() out of system resource", None);
+                let wanting = matches!(-error.code(), libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM);
+                tell(
+                    &lp,
+                    error.code(),
+                    if wanting { "socket.accept() out of system resource" } else { "socket.accept() failed" },
+                    None,
+                );
                 return;
             }
         }
@@ -43,7 +53,7 @@ pub(super) unsafe extern "C-unwind" fn ready(arg: *mut c_void) {
     }
 }
 
-/// Takes one connection; None: there is none. A failure is for want of something.
+/// Takes one connection; None: there is none. A failure lasts: what the socket waits for is there already.
 fn accept(fd: c_int) -> Result<Option<Socket>> {
     loop {
         // SAFETY: a plain system call; the address is not asked for.
@@ -55,9 +65,20 @@ fn accept(fd: c_int) -> Result<Option<Socket>> {
         let error = Error::last_os();
         match -error.code() {
             libc::EINTR => {}
-            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => return Err(error),
-            // The connection is gone, or its network failed, before it was taken.
-            _ => return Ok(None),
+            // The connection is gone, or its network failed, or a firewall refused it, before it was taken.
+            libc::EAGAIN
+            | libc::ECONNABORTED
+            | libc::EPERM
+            | libc::EPROTO
+            | libc::ETIMEDOUT
+            | libc::ENETDOWN
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EHOSTUNREACH
+            | libc::EOPNOTSUPP
+            | libc::ENETUNREACH => return Ok(None),
+            _ => return Err(error),
         }
     }
 }
