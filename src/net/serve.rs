@@ -1,6 +1,6 @@
 //! Making servers (`loop.create_server`, `create_unix_server`): hosts are looked up, sockets bound, and connections taken.
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::sync::Arc;
 
 use super::connect::Target;
@@ -43,6 +43,9 @@ impl Work for Serving {
     }
 }
 
+/// Every interface, which the system need not be asked for.
+const EVERYWHERE: [&CStr; 2] = [c"0.0.0.0", c"::"];
+
 /// `loop.create_server`: of every address of every host; no hosts: of every interface.
 pub(crate) fn serve(
     lp: &Owned,
@@ -51,12 +54,22 @@ pub(crate) fn serve(
     family: c_int,
     plan: Plan,
 ) -> Result<FutureRef> {
-    let everywhere = [None];
-    let hosts = if hosts.is_empty() { &everywhere[..] } else { hosts };
     let hints = || Hints { family, kind: libc::SOCK_STREAM, protocol: 0, flags: libc::AI_PASSIVE };
+    let everywhere = match family {
+        libc::AF_INET => &EVERYWHERE[..1],
+        libc::AF_INET6 => &EVERYWHERE[1..],
+        _ => &EVERYWHERE,
+    };
     let mut lookups = Vec::new();
-    for host in hosts {
-        lookups.push(resolver::look_up(lp, host.as_deref(), Some(service), hints())?);
+    let mut look_up = |host: &CStr| -> Result<()> {
+        lookups.push(resolver::look_up(lp, Some(host), Some(service), hints())?);
+        Ok(())
+    };
+    for host in if hosts.is_empty() { &[None] } else { hosts } {
+        match host.as_deref().filter(|host| !host.is_empty()) {
+            Some(host) => look_up(host)?,
+            None => everywhere.iter().try_for_each(|host| look_up(host))?,
+        }
     }
     let watched: Vec<FutureRef> = lookups.iter().map(|future| FutureRef::new(future)).collect();
     let operation = Operation::begin(lp, Serving { plan: Some(plan), lookups });
@@ -109,19 +122,24 @@ fn resolved(lp: &Owned, operation: &Operation<Serving>) {
 type Failed = (Error, Option<CString>);
 
 fn bind_all(targets: &[Target], listening: &Listening) -> std::result::Result<Vec<Socket>, Failed> {
-    let mut sockets = Vec::new();
+    let (mut sockets, mut missing) = (Vec::new(), None);
     for target in targets {
         match listen::bind(target.family, target.protocol, &target.address, listening) {
             Ok(socket) => sockets.push(socket),
-            // The system has no such family, whatever the resolver says.
-            Err(error) if error.code() == -libc::EAFNOSUPPORT && targets.len() > 1 => {}
             Err(error) => {
-                let text = listen::sentence("bind", &target.address, error);
-                return Err((error, CString::new(text).ok()));
+                let failed = (error, CString::new(listen::sentence("bind", &target.address, error)).ok());
+                // The system has no such family or address, whatever the resolver says: the others do.
+                if !matches!(-error.code(), libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) {
+                    return Err(failed);
+                }
+                missing = missing.or(Some(failed));
             }
         }
     }
-    if sockets.is_empty() { Err((Error::from_code(-libc::EAFNOSUPPORT), None)) } else { Ok(sockets) }
+    match missing {
+        Some(failed) if sockets.is_empty() => Err(failed),
+        _ => Ok(sockets),
+    }
 }
 
 fn make(lp: &Owned, sockets: Vec<Socket>, plan: Plan) -> Result<Arc<Server>> {
@@ -166,6 +184,12 @@ pub(crate) fn serve_socket(lp: &Owned, fd: c_int, plan: Plan) -> Result<FutureRe
         return Err(Error::INVALID.detail(|| format!("descriptor {fd} is no stream socket")));
     }
     listen::set_nonblocking(fd)?;
-    let server = make(lp, vec![Socket::from_raw(fd)], plan)?;
+    let server = Server::create(lp, vec![Socket::from_raw(fd)], plan.backlog, plan.factory, plan.context);
+    if plan.start
+        && let Err(error) = server.start_serving(lp)
+    {
+        server.give_back_sockets();
+        return Err(error);
+    }
     done(lp, server)
 }

@@ -152,6 +152,13 @@ impl Server {
         Ok(())
     }
 
+    /// The sockets stay whose they were.
+    pub(super) fn give_back_sockets(&self) {
+        for listener in std::mem::take(&mut *self.listeners.borrow_mut()) {
+            listener.socket.into_raw();
+        }
+    }
+
     /// Has connections be taken.
     fn watch(self: &Arc<Self>, lp: &Owned, at: usize, listener: &Listener) -> Result<()> {
         let arg = Box::into_raw(Box::new((self.clone(), at)));
@@ -226,7 +233,11 @@ impl Server {
         if self.is_over() {
             operation.end(lp, Outcome::nothing())?;
         } else {
-            self.waiters.borrow_mut().push(operation);
+            let mut waiters = self.waiters.borrow_mut();
+            // Those that were cancelled, or waited long enough, are not kept.
+            let gone: Vec<_> = waiters.extract_if(.., |waiter| waiter.future().is_done()).collect();
+            waiters.push(operation);
+            drop((waiters, gone));
         }
         Ok(future)
     }
