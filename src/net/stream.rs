@@ -88,7 +88,10 @@ impl Connected for Connecting {
 
     fn connected(lp: &Owned, operation: &Operation<Self>, socket: Socket) -> Result<()> {
         let Some(client) = operation.with(|work| work.client.take()).flatten() else { return Ok(()) };
-        let made = open(lp, socket, client).map_err(|(error, _)| error)?;
+        let made = open(lp, socket, client).map_err(|(error, fd)| {
+            drop(Socket::from_raw(fd));
+            error
+        })?;
         operation.with(|work| work.stage = Stage::Made(made));
         settle_soon(lp, operation)
     }
@@ -239,6 +242,9 @@ pub(crate) fn unix_address(name: &[u8]) -> Result<Vec<u8>> {
     // SAFETY: zeros are a valid address.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     let abstract_name = name.first() == Some(&0);
+    if !abstract_name && name.contains(&0) {
+        return Err(Error::INVALID.detail(|| "a unix socket's path has no NUL inside".into()));
+    }
     let most = address.sun_path.len() - usize::from(!abstract_name);
     if name.is_empty() || name.len() > most {
         return Err(
