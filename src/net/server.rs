@@ -137,14 +137,18 @@ impl Server {
         if self.serving.replace(true) {
             return Ok(());
         }
+        let mut watched = 0;
         let begun = self.listeners.borrow().iter().enumerate().try_for_each(|(at, listener)| {
             listen::listen(listener.socket.fd(), self.backlog)
                 .map_err(|error| error.detail(|| "listen failed".into()))?;
-            self.watch(lp, at, listener)
+            self.watch(lp, at, listener)?;
+            watched = at + 1;
+            Ok(())
         });
         if let Err(error) = begun {
             self.serving.set(false);
-            self.unwatch(lp);
+            // The one that failed may be somebody else's.
+            self.unwatch(lp, watched);
             return Err(error);
         }
         let object = Arc::into_raw(self.clone()).cast();
@@ -166,8 +170,9 @@ impl Server {
         lp.watch_internal(listener.socket.fd(), Direction::Read, Callback { function: Some(super::accept::ready), arg })
     }
 
-    fn unwatch(&self, lp: &Owned) {
-        for listener in self.listeners.borrow().iter() {
+    /// Takes no more connections from the first `count` sockets.
+    fn unwatch(&self, lp: &Owned, count: usize) {
+        for listener in self.listeners.borrow().iter().take(count) {
             lp.unwatch_internal(listener.socket.fd(), Direction::Read);
             stop_timer(listener.retry.replace(ptr::null()));
         }
@@ -179,7 +184,9 @@ impl Server {
             return;
         }
         // Whatever is released here may have been the last reference but the caller's.
-        self.unwatch(lp);
+        if self.serving.get() {
+            self.unwatch(lp, usize::MAX);
+        }
         drop(std::mem::take(&mut *self.listeners.borrow_mut()));
         if self.serving.replace(false) {
             lp.end_operation(self.place.replace(NOWHERE));
