@@ -202,14 +202,15 @@ TEST(from_a_local_address) {
 /* --- given up */
 
 /* Keeps every thread of the default executor busy, so that names are not looked up. */
+static evl_executor *pool;
+
 static evl_future *occupy(evl_loop *loop, struct gate *gate) {
-    evl_executor *pool = new_pool(1);
     evl_future *busy = NULL;
+    pool = new_pool(1);
     CHECK_CODE(evl_loop_set_default_executor(loop, pool), 0);
     gate_open(gate);
     CHECK_CODE(evl_loop_run_in_executor(loop, NULL, gate_job, gate, gate_free, NULL, &busy), 0);
     gate_await(gate, 1);
-    evl_executor_unref(pool);
     return busy;
 }
 
@@ -217,6 +218,7 @@ static void release_busy(evl_loop *loop, struct gate *gate, evl_future *busy) {
     gate_let_go(gate, 1);
     finish(loop, busy);
     evl_future_unref(busy);
+    end_pool(pool);
     gate_close(gate);
 }
 
@@ -238,7 +240,6 @@ static void give_up_resolving(int timeout) {
         expect_failure(future, &peer, EVL_ECANCELLED);
     }
     release_busy(loop, &gate, busy);
-    idle(loop);
     end_loop(loop);
 }
 
@@ -291,6 +292,7 @@ TEST(the_loop_closed_while_resolving) {
     evl_future_unref(future);
     evl_future_unref(busy);
     evl_loop_unref(loop);
+    end_pool(pool);
     gate_close(&gate);
 }
 
