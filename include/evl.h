@@ -490,7 +490,7 @@ typedef struct evl_server_options {
     int family;
     // How many connections may wait to be taken; 0: 100.
     int backlog;
-    // A name or numeric address whose addresses are bound, or NULL: every interface.
+    // A name or numeric address whose addresses are bound; NULL or empty: every interface.
     const char *host;
     // More hosts, host_count of them; or NULL.
     const char *const *hosts;
@@ -2223,7 +2223,7 @@ int evl_loop_create_connection(evl_loop *event_loop,
 // Connects to a unix socket for a protocol: loop.create_unix_connection. name has name_size bytes: a path, or an
 // abstract name, which begins with a NUL byte (Linux).
 //
-// Everything else as evl_loop_create_connection; -ENAMETOOLONG.
+// Everything else as evl_loop_create_connection; -ENAMETOOLONG (or empty), -EINVAL (a path with a NUL inside).
 EVL_API
 int evl_loop_create_unix_connection(evl_loop *event_loop,
                                     const char *name,
@@ -2274,8 +2274,9 @@ EVL_API
 int evl_server_options_init(struct evl_server_options *options,
                             uint32_t size);
 
-// Makes a TCP server: loop.create_server. Every address of every host is bound; each connection gets a protocol
-// made by factory, and a transport with TCP_NODELAY.
+// Makes a TCP server: loop.create_server. Every address of every host is bound, but for those that this machine
+// does not have if there are others; each connection gets a protocol made by factory, and a transport with
+// TCP_NODELAY.
 //
 // The future's result (evl_future_result) is the evl_server, the future's: take a reference by evl_server_ref. With
 // numeric hosts, or none, the future is done on return. While it serves, the loop keeps the server. options NULL: a
@@ -2296,7 +2297,7 @@ int evl_loop_create_server(evl_loop *event_loop,
 // which begins with a NUL byte (Linux). A socket's file that is left at the path is replaced.
 //
 // Of the options, flags and backlog count. Everything else as evl_loop_create_server; failures are this function's
-// codes, because nothing is looked up.
+// codes, because nothing is looked up; -ENAMETOOLONG (or empty), -EINVAL (a path with a NUL inside).
 EVL_API
 int evl_loop_create_unix_server(evl_loop *event_loop,
                                 const char *name,

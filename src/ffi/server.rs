@@ -56,7 +56,7 @@ pub struct evl_server_options {
     pub family: c_int,
     /// How many connections may wait to be taken; 0: 100.
     pub backlog: c_int,
-    /// A name or numeric address whose addresses are bound, or NULL: every interface.
+    /// A name or numeric address whose addresses are bound; NULL or empty: every interface.
     pub host: *const c_char,
     /// More hosts, host_count of them; or NULL.
     pub hosts: *const *const c_char,
@@ -131,8 +131,9 @@ pub unsafe extern "C-unwind" fn evl_server_options_init(options: *mut evl_server
     guard(|| unsafe { options::init(options, size) })
 }
 
-/// Makes a TCP server: loop.create_server. Every address of every host is bound; each connection gets a protocol
-/// made by factory, and a transport with TCP_NODELAY.
+/// Makes a TCP server: loop.create_server. Every address of every host is bound, but for those that this machine
+/// does not have if there are others; each connection gets a protocol made by factory, and a transport with
+/// TCP_NODELAY.
 ///
 /// The future's result (evl_future_result) is the evl_server, the future's: take a reference by evl_server_ref. With
 /// numeric hosts, or none, the future is done on return. While it serves, the loop keeps the server. options NULL: a
@@ -177,7 +178,7 @@ pub unsafe extern "C-unwind" fn evl_loop_create_server(
 /// which begins with a NUL byte (Linux). A socket's file that is left at the path is replaced.
 ///
 /// Of the options, flags and backlog count. Everything else as evl_loop_create_server; failures are this function's
-/// codes, because nothing is looked up.
+/// codes, because nothing is looked up; -ENAMETOOLONG (or empty), -EINVAL (a path with a NUL inside).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_create_unix_server(
     event_loop: *mut evl_loop,

@@ -108,7 +108,7 @@ pub unsafe extern "C-unwind" fn evl_loop_create_connection(
 /// Connects to a unix socket for a protocol: loop.create_unix_connection. name has name_size bytes: a path, or an
 /// abstract name, which begins with a NUL byte (Linux).
 ///
-/// Everything else as evl_loop_create_connection; -ENAMETOOLONG.
+/// Everything else as evl_loop_create_connection; -ENAMETOOLONG (or empty), -EINVAL (a path with a NUL inside).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_create_unix_connection(
     event_loop: *mut evl_loop,
