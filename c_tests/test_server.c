@@ -542,6 +542,8 @@ static int64_t until_descriptors_end(int *held, int most) {
 TEST(out_of_descriptors) {
     evl_loop *loop = reporting_loop();
     int port = crowd_serve(&crowd, loop, 0), held[512], count, clients[3], i, first, last;
+    /* Valgrind keeps the limit by closing what the system has accepted: one is lost there. */
+    int all = under_valgrind() ? 3 : 4;
     uint64_t events;
     int64_t begun;
     struct rlimit limit, low;
@@ -577,19 +579,19 @@ TEST(out_of_descriptors) {
     for (i = 0; i < count; i++)
         close(held[i]);
     CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    UNTIL(loop, made_of(&crowd) == 4);
+    UNTIL(loop, made_of(&crowd) == all);
     CHECK(time_of(loop) >= begun + EVL_MS(1000));
     CHECK_INT(reports.count, 1);
     /* And it goes on without another wait. */
     begun = time_of(loop);
     last = dial(port);
-    UNTIL(loop, made_of(&crowd) == 5);
+    UNTIL(loop, made_of(&crowd) == all + 1);
     CHECK(time_of(loop) < begun + EVL_MS(900));
     for (i = 0; i < 3; i++)
         close(clients[i]);
     close(first);
     close(last);
-    for (i = 0; i < 5; i++)
+    for (i = 0; i <= all; i++)
         UNTIL(loop, crowd.peers[i].lost);
     end_crowd(loop);
 }
