@@ -39,6 +39,7 @@ mod header {
         "pipe",
         "stream",
         "server",
+        "datagram",
         "resolver",
         "child_watcher",
         "process",

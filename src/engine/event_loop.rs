@@ -167,6 +167,8 @@ pub(crate) struct State {
     pub(super) data: FreeArg,
     /// What transports read into; made when first needed, and not there while it is in use.
     pub(super) read_buffer: Option<Box<ReadBuffer>>,
+    /// What datagram endpoints receive into; likewise.
+    pub(super) datagram_buffers: Option<Box<dyn std::any::Any>>,
 }
 
 impl State {
@@ -224,6 +226,7 @@ impl EventLoop {
             shutdown_hooks: Vec::new(),
             data: FreeArg::none(),
             read_buffer: None,
+            datagram_buffers: None,
             poller: None,
         };
         let made = Box::into_raw(Box::new(EventLoop {
@@ -505,6 +508,15 @@ impl<'a> Owned<'a> {
 
     pub(crate) fn put_read_buffer(&self, buffer: Box<ReadBuffer>) {
         self.with(|state| state.read_buffer = Some(buffer));
+    }
+
+    /// What all datagram endpoints of the loop receive into, once one has put it there.
+    pub(crate) fn take_datagram_buffers(&self) -> Option<Box<dyn std::any::Any>> {
+        self.with(|state| state.datagram_buffers.take())
+    }
+
+    pub(crate) fn put_datagram_buffers(&self, buffers: Box<dyn std::any::Any>) {
+        self.with(|state| state.datagram_buffers = Some(buffers));
     }
 
     /// Whether callbacks of this loop are being called now.

@@ -110,7 +110,7 @@ impl EventLoop {
             state.signals = super::signals::Signals::new();
             state.shutdown_hooks = Vec::new();
             state.poller = None;
-            state.read_buffer = None;
+            (state.read_buffer, state.datagram_buffers) = (None, None);
             (state.before_wait, state.after_wait, state.log) = (None, None, None);
             let ready = std::mem::replace(&mut state.ready, super::ready::Ready::new());
             let operations = (state.operations.drain(), state.operations.executor.take());

@@ -11,6 +11,7 @@
 
 pub mod child_watcher;
 pub mod context;
+pub mod datagram;
 pub mod embed;
 pub mod error;
 pub mod event_loop;

@@ -68,3 +68,5 @@ typedef struct evl_process evl_process;
 typedef struct evl_child_watcher evl_child_watcher;
 /* Listening sockets and their connections: asyncio.Server. Reference counted. */
 typedef struct evl_server evl_server;
+/* A socket that sends and receives datagrams for a protocol: asyncio.DatagramTransport. Reference counted. */
+typedef struct evl_datagram evl_datagram;

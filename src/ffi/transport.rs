@@ -113,6 +113,13 @@ pub(super) unsafe fn on_transport(
     }
 }
 
+/// The limits that are meant: negative is the default.
+pub(super) fn limits(high: i64, low: i64) -> (usize, usize) {
+    let given = |limit: i64| usize::try_from(limit).ok();
+    let high = given(high).unwrap_or_else(|| given(low).map_or(64 * 1024, |low| low.saturating_mul(4)));
+    (high, given(low).unwrap_or(high / 4))
+}
+
 /// Takes another reference and returns transport. NULL gives NULL. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_transport_ref(transport: *mut evl_transport) -> *mut evl_transport {
@@ -297,9 +304,8 @@ pub unsafe extern "C-unwind" fn evl_transport_set_write_buffer_limits(
     // SAFETY: a live transport or NULL, as documented.
     unsafe {
         on_transport(transport, |lp, transport| {
-            let given = |limit: i64| usize::try_from(limit).ok();
-            let high = given(high).unwrap_or_else(|| given(low).map_or(64 * 1024, |low| low.saturating_mul(4)));
-            transport.set_limits(lp, high, given(low).unwrap_or(high / 4)).map(|()| 0)
+            let (high, low) = limits(high, low);
+            transport.set_limits(lp, high, low).map(|()| 0)
         })
     }
 }

@@ -1,8 +1,11 @@
-//! Descriptors: operations on sockets, transports, which are read from and written to for a protocol of the host, servers, and addresses.
+//! Descriptors: operations on sockets, transports, which are read from and written to for a protocol of the host, servers, datagram
+//! endpoints, and addresses.
 
 mod accept;
 pub(crate) mod address;
 pub(crate) mod connect;
+pub mod datagram;
+pub(crate) mod endpoint;
 pub(crate) mod listen;
 pub(crate) mod pipe;
 pub mod protocol;

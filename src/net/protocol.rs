@@ -1,10 +1,13 @@
 //! Protocols (`asyncio.Protocol`, `BufferedProtocol`): what a transport calls.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
+use std::ptr;
 use std::sync::{Arc, Once, Weak};
 
 use super::transport::Transport;
 use crate::engine::callback::FreeArg;
+use crate::engine::event_loop::Owned;
+use crate::engine::exception::{self, Raised, Report};
 use crate::lock::Lock;
 
 /// Tells of a transport, and nothing else.
@@ -83,4 +86,23 @@ impl Callbacks {
         tables.push(Arc::downgrade(&made));
         made
     }
+}
+
+/// Tells the exception handler of a failure. `transport` is whose it is, or NULL.
+pub(super) fn tell(lp: &Owned, transport: *const (), code: c_int, what: &str, raised: Option<Box<Raised>>) {
+    let why = raised.as_ref().and_then(|raised| raised.message.as_deref());
+    let message = match why {
+        Some(why) => format!("{what}: {}", why.to_string_lossy()),
+        None => format!("{what}."),
+    };
+    let report = Report {
+        code,
+        message: CString::new(message).ok(),
+        object: raised.as_ref().map_or(ptr::null_mut(), |raised| raised.object.pointer()),
+        handle: ptr::null(),
+        future: ptr::null(),
+        transport,
+        traceback: Vec::new(),
+    };
+    exception::tell(lp, &report);
 }

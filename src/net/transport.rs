@@ -5,20 +5,20 @@
 //! gave is released. Nothing of the protocol is called re-entrantly but pause_writing, which tells whoever writes.
 
 use std::cell::{Cell, UnsafeCell};
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::fmt::Write as _;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 use super::listen;
-use super::protocol::{Callbacks, Protocol};
+use super::protocol::{self, Callbacks, Protocol};
 use super::server::Server;
 use super::write_queue::WriteQueue;
 use crate::engine::callback::FreeArg;
 use crate::engine::context::{Captured, Word};
 use crate::engine::event_loop::{EventLoop, Owned};
-use crate::engine::exception::{self, Raised, Report};
+use crate::engine::exception::Raised;
 use crate::engine::operations::{NOWHERE, Operation};
 use crate::engine::runnable::Runnable;
 use crate::engine::source::REFUSED;
@@ -491,21 +491,7 @@ impl Transport {
 
     /// Tells the exception handler of a failure.
     pub(super) fn tell(&self, lp: &Owned, code: c_int, what: &str, raised: Option<Box<Raised>>) {
-        let why = raised.as_ref().and_then(|raised| raised.message.as_deref());
-        let message = match why {
-            Some(why) => format!("{what}: {}", why.to_string_lossy()),
-            None => format!("{what}."),
-        };
-        let report = Report {
-            code,
-            message: CString::new(message).ok(),
-            object: raised.as_ref().map_or(ptr::null_mut(), |raised| raised.object.pointer()),
-            handle: ptr::null(),
-            future: ptr::null(),
-            transport: ptr::from_ref(self).cast(),
-            traceback: Vec::new(),
-        };
-        exception::tell(lp, &report);
+        protocol::tell(lp, ptr::from_ref(self).cast(), code, what, raised);
     }
 
     /// A system call has failed for good: `_fatal_error`. What a peer or a terminal does by going away is told in debug mode only.

@@ -229,6 +229,11 @@ pub(super) fn kind_of(fd: c_int) -> Result<c_int> {
     socket_option(fd, libc::SO_TYPE)
 }
 
+/// Its protocol: IPPROTO_UDP, ...
+pub(super) fn protocol_of(fd: c_int) -> Result<c_int> {
+    socket_option(fd, libc::SO_PROTOCOL)
+}
+
 /// What the kernel has noted as the socket's error, which is forgotten then: an errno, or 0.
 pub(super) fn pending_error(fd: c_int) -> Result<c_int> {
     socket_option(fd, libc::SO_ERROR)
