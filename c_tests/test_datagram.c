@@ -409,7 +409,7 @@ static evl_context_var *var;
 
 static void check_variable(struct told *told) {
     void *value = NULL;
-    CHECK_CODE(evl_context_var_get(var, NULL, &value), 0);
+    CHECK_CODE(evl_context_var_get(var, &value), 0);
     CHECK(value == (void *)told);
 }
 
@@ -423,7 +423,7 @@ TEST(one_context) {
     struct told told = told_nothing();
     evl_datagram *d;
     struct sockaddr_in name;
-    CHECK_CODE(evl_context_var_new("name", &var), 0);
+    CHECK_CODE(evl_context_var_new("name", NULL, NULL, &var), 0);
     told.on_made = set_variable;
     told.on_received = told.on_lost = check_variable;
     d = bound_endpoint(loop, one_by_one(), &told);

@@ -81,6 +81,8 @@ typedef struct evl_process evl_process;
 typedef struct evl_child_watcher evl_child_watcher;
 /* Listening sockets and their connections: asyncio.Server. Reference counted. */
 typedef struct evl_server evl_server;
+/* A socket that sends and receives datagrams for a protocol: asyncio.DatagramTransport. Reference counted. */
+typedef struct evl_datagram evl_datagram;
 
 
 // evl's own error codes. A system error is the negated errno; every code here is below -20000.
@@ -253,6 +255,15 @@ typedef enum evl_server_flag {
     // Connections are taken only from evl_server_start_serving on: start_serving=False.
     EVL_SERVER_NOT_STARTED = 4,
 } evl_server_flag;
+
+// Flags of evl_datagram_options.
+typedef enum evl_datagram_flag {
+    // Several sockets, of other loops or processes, may be bound to the same port: reuse_port.
+    EVL_DATAGRAM_REUSE_PORT = 1,
+    // Datagrams may be sent to broadcast addresses: allow_broadcast. The socket is not connected to the remote
+    // address then, so that it hears whoever answers.
+    EVL_DATAGRAM_BROADCAST = 2,
+} evl_datagram_flag;
 
 // Releases an arg, exactly once, when evl will not use it again. May be called by the thread that drops the
 // last reference.
@@ -507,6 +518,85 @@ typedef int (*evl_protocol_factory)(void *factory_arg,
                                     struct evl_protocol *protocol,
                                     void **arg,
                                     evl_free_fn *arg_free);
+
+// How an endpoint is made. Initialise with evl_datagram_options_init; a field that is zero has its default.
+typedef struct evl_datagram_options {
+    // sizeof(evl_datagram_options) as the caller knows it.
+    uint32_t size;
+    // evl_datagram_flag members, or'ed.
+    uint32_t flags;
+    // AF_INET, AF_INET6; 0: either. Must be given when there is neither a local nor a remote address.
+    int family;
+    // IPPROTO_UDP, ...; 0: the family's.
+    int protocol;
+    // A name or numeric address that the socket is bound to. NULL with a local_service: every interface.
+    const char *local_host;
+    // A port in digits ("0": one that is free), or a service's name. NULL with a local_host: one that is free.
+    const char *local_service;
+    // A name or numeric address that the socket is connected to. NULL with a remote_service: this machine.
+    const char *remote_host;
+    // Its port.
+    const char *remote_service;
+    // AI_... flags of the look-ups, or'ed.
+    int lookup_flags;
+    // Always zero.
+    uint32_t reserved;
+} evl_datagram_options;
+
+// One datagram.
+typedef struct evl_datagram_message {
+    // Its bytes; may be NULL when size is 0.
+    const void *data;
+    // How many bytes.
+    size_t size;
+    // A struct sockaddr: whom it is from, or for. NULL: a sender without an address; the endpoint's remote address.
+    const void *address;
+    // How many bytes the address has; 0 with NULL.
+    uint32_t address_size;
+    // Always zero.
+    uint32_t reserved;
+} evl_datagram_message;
+
+// What an endpoint calls: asyncio.DatagramProtocol. An entry may be NULL: then that is not told, and what is
+// received is dropped.
+//
+// All are called on the loop's thread, in the context that was current when the endpoint was asked for, with the arg
+// that was given with the table. Any function of the endpoint may be called from inside of each. One that fails
+// (evl_raise) is told to the exception handler, and the endpoint goes on; but connection_made: then it is aborted
+// with that code.
+typedef struct evl_datagram_protocol {
+    // sizeof(evl_datagram_protocol) as the caller knows it.
+    uint32_t size;
+    // Always zero.
+    uint32_t reserved;
+    // The first call: datagram is borrowed.
+    void (*connection_made)(evl_datagram *datagram, void *arg);
+    // Takes a datagram, and the struct sockaddr of its sender (NULL with 0: one without an address); both are valid
+    // during the call.
+    void (*datagram_received)(evl_datagram *datagram,
+                              const void *data,
+                              size_t size,
+                              const void *address,
+                              uint32_t address_size,
+                              void *arg);
+    // Takes count datagrams, all that came together, valid during the call. Where it is given, datagram_received
+    // is not called.
+    void (*datagrams_received)(evl_datagram *datagram,
+                               const struct evl_datagram_message *messages,
+                               size_t count,
+                               void *arg);
+    // Sending or receiving has failed by code, such as -ECONNREFUSED or -EMSGSIZE. The endpoint goes on. Called by
+    // the ready queue; of errors that come together no more than 64 are told.
+    void (*error_received)(evl_datagram *datagram, int code, void *arg);
+    // The last call, exactly once: code is 0 when the endpoint was closed, else what failed. The descriptor is closed
+    // after it.
+    void (*connection_lost)(evl_datagram *datagram, int code, void *arg);
+    // More than the high limit waits to be sent. Called before the function that sent returns (while the loop does not
+    // run: by its next iteration).
+    void (*pause_writing)(evl_datagram *datagram, void *arg);
+    // No more than the low limit waits, after pause_writing.
+    void (*resume_writing)(evl_datagram *datagram, void *arg);
+} evl_datagram_protocol;
 
 // What is wanted of addresses, with the system's own numbers: struct addrinfo's first fields. Zeros: anything.
 typedef struct evl_address_hints {
@@ -2397,6 +2487,171 @@ int evl_server_set_data(evl_server *server,
 
 // The pointer kept by evl_server_set_data, or NULL. NULL gives NULL. Any thread.
 EVL_API void *evl_server_get_data(const evl_server *server);
+
+// Fills options with the defaults. size is sizeof *options.
+//
+// Any thread. Errors: -EINVAL (NULL), EVL_EOPTIONS (size is smaller than the size field itself, or larger than
+// this library knows).
+EVL_API
+int evl_datagram_options_init(struct evl_datagram_options *options,
+                              uint32_t size);
+
+// Makes a datagram endpoint: loop.create_datagram_endpoint. Hosts are looked up, and the first addresses that the
+// socket can be bound and connected to are taken.
+//
+// The future's result (evl_future_result) is the evl_datagram, the future's: take a reference by evl_datagram_ref. It
+// is done when connection_made was called. It fails with the look-up's error, or with that of the first address.
+// Cancelling it, or its timeout, closes the endpoint. protocol is copied; arg_free runs after connection_lost, when
+// nothing could be made, on close of the loop, or when this function fails. out may be NULL. On the loop's thread.
+// Errors: -EINVAL (NULL loop, options or protocol; no address and no family), EVL_EOPTIONS, EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, and those of evl_loop_getaddrinfo.
+EVL_API
+int evl_loop_create_datagram_endpoint(evl_loop *event_loop,
+                                      const struct evl_datagram_options *options,
+                                      const struct evl_datagram_protocol *protocol,
+                                      void *arg,
+                                      evl_free_fn arg_free,
+                                      evl_future **out);
+
+// Makes a datagram endpoint of unix sockets: loop.create_datagram_endpoint with AF_UNIX. local has local_size bytes,
+// what the socket is bound to: a path, whose socket of an earlier program is removed, or an abstract name, which
+// begins with a NUL byte (Linux); NULL with 0: not bound. remote is what it is connected to, likewise.
+//
+// Everything else as evl_loop_create_datagram_endpoint; -ENAMETOOLONG, and those of bind and connect.
+EVL_API
+int evl_loop_create_unix_datagram_endpoint(evl_loop *event_loop,
+                                           const char *local,
+                                           size_t local_size,
+                                           const char *remote,
+                                           size_t remote_size,
+                                           const struct evl_datagram_protocol *protocol,
+                                           void *arg,
+                                           evl_free_fn arg_free,
+                                           evl_future **out);
+
+// Makes a datagram socket an endpoint: loop.create_datagram_endpoint with sock. fd is made non-blocking, and from
+// success on it is the endpoint's, which closes it. If it is connected, that is the remote address.
+//
+// Everything else as evl_loop_create_datagram_endpoint; -EBADF, -ENOTSOCK, -EINVAL (no datagram socket), EVL_EBUSY (fd
+// is watched already).
+EVL_API
+int evl_loop_create_datagram_endpoint_fd(evl_loop *event_loop,
+                                         int fd,
+                                         const struct evl_datagram_protocol *protocol,
+                                         void *arg,
+                                         evl_free_fn arg_free,
+                                         evl_future **out);
+
+// Takes another reference and returns datagram. NULL gives NULL. Any thread.
+EVL_API evl_datagram *evl_datagram_ref(evl_datagram *datagram);
+
+// Gives a reference back; NULL is ignored. An open endpoint goes on without you: the loop keeps it until
+// connection_lost was called. Any thread.
+EVL_API void evl_datagram_unref(evl_datagram *datagram);
+
+// The loop the endpoint belongs to. Borrowed. NULL for NULL. Any thread.
+EVL_API evl_loop *evl_datagram_get_loop(const evl_datagram *datagram);
+
+// Sends size bytes: transport.sendto. address is a struct sockaddr of address_size bytes; NULL with 0: the remote
+// address. If the kernel has no room, bytes and address are copied, and sent when it has. size 0 sends an empty
+// datagram, as newer versions of asyncio do.
+//
+// A datagram that cannot be sent is lost, and error_received tells why. On the loop's thread. Errors: -EPIPE (the
+// endpoint is closing), -EDESTADDRREQ (no address, and no remote one), -EINVAL (NULL; an address of a wrong size;
+// one that is not the remote one), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_datagram_sendto(evl_datagram *datagram,
+                        const void *data,
+                        size_t size,
+                        const void *address,
+                        uint32_t address_size);
+
+// evl_datagram_sendto of count datagrams, in their order, with as few system calls as can be: neighbours of one size
+// and for one address are handed to the kernel as one (UDP_SEGMENT), where it can do that.
+//
+// What is wrong with one is an error for all: none is sent. messages may be NULL when count is 0. Thread and errors as
+// evl_datagram_sendto.
+EVL_API
+int evl_datagram_send_batch(evl_datagram *datagram,
+                            const struct evl_datagram_message *messages,
+                            size_t count);
+
+// Closes the endpoint: transport.close. Nothing is received any more; what is queued is sent, and then
+// connection_lost(0) follows by the ready queue, and the descriptor is closed. Closing twice is closing once.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_datagram_close(evl_datagram *datagram);
+
+// Closes the endpoint without sending what is queued: transport.abort. connection_lost(0) follows by the ready
+// queue. Thread and errors as evl_datagram_close.
+EVL_API
+int evl_datagram_abort(evl_datagram *datagram);
+
+// Whether the endpoint is closing or closed: 1 or 0. transport.is_closing. NULL gives 0. Any thread.
+EVL_API int evl_datagram_is_closing(const evl_datagram *datagram);
+
+// Sets when the protocol is told to pause and to resume writing: transport.set_write_buffer_limits. Negative is
+// the default: of high four times low, or 64 KiB when both are; of low a quarter of high.
+//
+// On the loop's thread. Errors: -EINVAL (NULL; low above high), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_datagram_set_write_buffer_limits(evl_datagram *datagram,
+                                         int64_t high,
+                                         int64_t low);
+
+// Reads the limits (either output may be NULL): transport.get_write_buffer_limits. Thread and errors as
+// evl_datagram_set_write_buffer_limits.
+EVL_API int evl_datagram_get_write_buffer_limits(evl_datagram *datagram, size_t *high, size_t *low);
+
+// Writes how many bytes wait to be sent to *size (an empty datagram counts as one):
+// transport.get_write_buffer_size.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API int evl_datagram_get_write_buffer_size(evl_datagram *datagram, size_t *size);
+
+// The descriptor, which stays the endpoint's. transport.get_extra_info('socket').
+//
+// Any thread. Errors: -EBADF (closed), -EINVAL (NULL).
+EVL_API int evl_datagram_get_fd(const evl_datagram *datagram);
+
+// Writes the address the socket is bound to, a struct sockaddr, and returns how many bytes it has (more than size: it
+// was cut). transport.get_extra_info('sockname'). evl_address_format makes it text.
+//
+// Any thread, while the endpoint is open. Errors: -EBADF (closed), -EINVAL (NULL; buffer NULL and size not 0).
+EVL_API
+int evl_datagram_get_sockname(const evl_datagram *datagram,
+                              void *buffer,
+                              uint32_t size);
+
+// Writes the address the socket is connected to, as evl_datagram_get_sockname: get_extra_info('peername'). It is known
+// as long as the endpoint is there.
+//
+// Any thread. Errors: -ENOTCONN (not connected), -EINVAL (NULL; buffer NULL and size not 0).
+EVL_API
+int evl_datagram_get_peername(const evl_datagram *datagram,
+                              void *buffer,
+                              uint32_t size);
+
+// Writes what the endpoint is, such as "<Datagram fd=5 bufsize=0>". Buffer rules as evl_future_repr.
+//
+// On the loop's thread. Errors: -EINVAL (NULL datagram; buffer NULL and size not 0), EVL_ECLOSED, EVL_EWRONGTHREAD,
+// EVL_EFORKED.
+EVL_API
+int evl_datagram_repr(evl_datagram *datagram,
+                      char *buffer,
+                      size_t size);
+
+// Keeps a pointer of yours with the endpoint; the one before is released first. data_free (may be NULL) runs when
+// it is replaced, with the endpoint's last reference, or when this function fails.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_datagram_set_data(evl_datagram *datagram,
+                          void *data,
+                          evl_free_fn data_free);
+
+// The pointer kept by evl_datagram_set_data, or NULL. NULL gives NULL. Any thread.
+EVL_API void *evl_datagram_get_data(const evl_datagram *datagram);
 
 // Looks up the addresses of a host and a service: loop.getaddrinfo. host is a name or a numeric address, service a
 // name or a port in digits; one of them may be NULL. hints NULL: anything.
