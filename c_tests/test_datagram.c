@@ -350,6 +350,30 @@ TEST(names_of_both_ends) {
     end_loop(loop);
 }
 
+/* No host: every interface, and for the remote one this machine. */
+TEST(no_hosts) {
+    evl_loop *loop = real_loop();
+    struct told server = told_nothing(), client = told_nothing();
+    evl_datagram_options options = any_options();
+    evl_datagram *a, *b;
+    char service[8];
+    options.family = AF_INET;
+    options.local_host = "";
+    a = create_endpoint(loop, &options, one_by_one(), &server);
+    REQUIRE(a != NULL);
+    CHECK(name_of(a).sin_addr.s_addr == htonl(INADDR_ANY));
+    snprintf(service, sizeof service, "%d", ntohs(name_of(a).sin_port));
+    options.local_host = NULL;
+    options.remote_service = service;
+    b = create_endpoint(loop, &options, one_by_one(), &client);
+    REQUIRE(b != NULL);
+    CHECK_CODE(evl_datagram_sendto(b, "x", 1, NULL, 0), 0);
+    until(loop, &server.received, 1);
+    end_endpoint(loop, a, &server);
+    end_endpoint(loop, b, &client);
+    end_loop(loop);
+}
+
 /* With EVL_DATAGRAM_BROADCAST the remote address is noted, but others may answer. */
 TEST(broadcast_is_not_connected) {
     evl_loop *loop = real_loop();

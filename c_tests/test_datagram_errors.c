@@ -49,6 +49,26 @@ TEST(refusal_is_no_loss) {
     end_loop(loop);
 }
 
+/* The other end of a pair is gone: that is told, and nothing spins. */
+TEST(peer_gone) {
+    evl_loop *loop = real_loop();
+    struct told told = told_nothing();
+    int fds[2], i;
+    evl_datagram *d;
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds) == 0);
+    d = adopted_endpoint(loop, fds[0], one_by_one(), &told);
+    REQUIRE(d != NULL);
+    CHECK(send(fds[1], "last", 4, 0) == 4);
+    close(fds[1]);
+    CHECK_CODE(evl_datagram_sendto(d, "x", 1, NULL, 0), 0);
+    until(loop, &told.errors, 1);
+    for (i = 0; i < 10; i++)
+        settle(loop);
+    CHECK(told.errors <= 2 && told.received <= 1);
+    end_endpoint(loop, d, &told);
+    end_loop(loop);
+}
+
 TEST(message_too_long) {
     static char block[70000];
     evl_loop *loop = real_loop();

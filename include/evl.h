@@ -529,11 +529,11 @@ typedef struct evl_datagram_options {
     int family;
     // IPPROTO_UDP, ...; 0: the family's.
     int protocol;
-    // A name or numeric address that the socket is bound to. NULL with a local_service: every interface.
+    // A name or numeric address that the socket is bound to. "", or NULL with a local_service: every interface.
     const char *local_host;
     // A port in digits ("0": one that is free), or a service's name. NULL with a local_host: one that is free.
     const char *local_service;
-    // A name or numeric address that the socket is connected to. NULL with a remote_service: this machine.
+    // A name or numeric address that the socket is connected to. "", or NULL with a remote_service: this machine.
     const char *remote_host;
     // Its port.
     const char *remote_service;

@@ -108,11 +108,11 @@ pub struct evl_datagram_options {
     pub family: c_int,
     /// IPPROTO_UDP, ...; 0: the family's.
     pub protocol: c_int,
-    /// A name or numeric address that the socket is bound to. NULL with a local_service: every interface.
+    /// A name or numeric address that the socket is bound to. "", or NULL with a local_service: every interface.
     pub local_host: *const c_char,
     /// A port in digits ("0": one that is free), or a service's name. NULL with a local_host: one that is free.
     pub local_service: *const c_char,
-    /// A name or numeric address that the socket is connected to. NULL with a remote_service: this machine.
+    /// A name or numeric address that the socket is connected to. "", or NULL with a remote_service: this machine.
     pub remote_host: *const c_char,
     /// Its port.
     pub remote_service: *const c_char,

@@ -88,7 +88,8 @@ pub(crate) fn create(
         }
         let (family, protocol) = (manner.family, manner.protocol);
         let hints = Hints { family, kind: libc::SOCK_DGRAM, protocol, flags: lookup_flags | flags };
-        resolver::look_up(lp, name.0.as_deref(), name.1.as_deref(), hints).map(Some)
+        let host = name.0.as_deref().filter(|host| !host.is_empty());
+        resolver::look_up(lp, host, name.1.as_deref().or(Some(c"0")), hints).map(Some)
     };
     let local = look_up(local, libc::AI_PASSIVE)?;
     let remote = look_up(remote, 0)?;
