@@ -4,6 +4,7 @@
 //! protocol is called re-entrantly but pause_writing.
 
 mod backlog;
+mod protocol;
 mod receive;
 mod send;
 
@@ -13,9 +14,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 use super::listen;
-use super::protocol;
 use crate::engine::callback::FreeArg;
-use crate::engine::context::{Captured, Word};
+use crate::engine::context::Word;
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::operations::{NOWHERE, Operation};
 use crate::engine::runnable::Runnable;
@@ -24,6 +24,8 @@ use crate::engine::{lifetime, thread};
 use crate::error::{Error, Result};
 use crate::poller::{READ, WRITE};
 use backlog::Sending;
+pub(crate) use protocol::Client;
+pub use protocol::{BatchFn, Callbacks, Message};
 
 /// A UDP socket: the kernel may split and join its datagrams.
 const UDP: u32 = 1;
@@ -49,63 +51,6 @@ const WRITABLE: u32 = 1024;
 const REFUSAL: u32 = 2048;
 /// The ready queue is to tell the protocol of errors.
 const TELL_DUE: u32 = 4096;
-
-/// One datagram, in memory of whoever made this.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Message {
-    /// Its bytes; may be NULL when there are none.
-    pub data: *const c_void,
-    /// How many.
-    pub size: usize,
-    /// Whom it is from, or for; NULL: not told.
-    pub address: *const c_void,
-    /// How many bytes the address has.
-    pub address_size: u32,
-    /// Always zero.
-    pub reserved: u32,
-}
-
-impl Message {
-    const NONE: Message = Message { data: ptr::null(), size: 0, address: ptr::null(), address_size: 0, reserved: 0 };
-}
-
-/// Tells of an endpoint, and nothing else.
-pub type TellFn = unsafe extern "C-unwind" fn(datagram: *mut Datagram, arg: *mut c_void);
-/// Takes one datagram.
-pub type ReceivedFn = unsafe extern "C-unwind" fn(
-    datagram: *mut Datagram,
-    data: *const c_void,
-    size: usize,
-    address: *const c_void,
-    address_size: u32,
-    arg: *mut c_void,
-);
-/// Takes several.
-pub type BatchFn =
-    unsafe extern "C-unwind" fn(datagram: *mut Datagram, messages: *const Message, count: usize, arg: *mut c_void);
-/// Told a code.
-pub type CodeFn = unsafe extern "C-unwind" fn(datagram: *mut Datagram, code: c_int, arg: *mut c_void);
-
-/// The functions of a protocol (`asyncio.DatagramProtocol`); those that are not there are not called.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "asyncio's names")]
-pub struct Callbacks {
-    pub connection_made: Option<TellFn>,
-    pub datagram_received: Option<ReceivedFn>,
-    pub datagrams_received: Option<BatchFn>,
-    pub error_received: Option<CodeFn>,
-    pub connection_lost: Option<CodeFn>,
-    pub pause_writing: Option<TellFn>,
-    pub resume_writing: Option<TellFn>,
-}
-
-/// What an endpoint is made for.
-pub(crate) struct Client {
-    pub(crate) callbacks: Callbacks,
-    pub(crate) arg: FreeArg,
-    pub(crate) context: Captured,
-}
 
 /// A datagram endpoint.
 #[repr(C)]
@@ -367,7 +312,7 @@ impl Datagram {
             Err(error) => (error.code(), None),
         };
         let what = format!("protocol.{name}() of {} failed", self.repr());
-        protocol::tell(lp, ptr::null(), code, &what, raised);
+        super::protocol::tell(lp, ptr::null(), code, &what, raised);
         Some(code)
     }
 
@@ -378,7 +323,7 @@ impl Datagram {
         }
         let code = lp.refusal().code();
         let what = format!("Fatal error: the descriptor of {} cannot be watched", self.repr());
-        protocol::tell(lp, ptr::null(), code, &what, None);
+        super::protocol::tell(lp, ptr::null(), code, &what, None);
         self.force_close(lp, code);
     }
 
