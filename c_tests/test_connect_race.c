@@ -1,5 +1,6 @@
 /* Connecting to a name that has many addresses: in turn, beside each other, and none that answers. The name's addresses are
  * what each test says: this program has a getaddrinfo of its own. */
+#include "jobs.h"
 #include "streams.h"
 
 #include <netdb.h>
@@ -364,6 +365,7 @@ TEST(a_server_of_many_addresses) {
     crowd_end(&crowd);
     end_loop(loop);
     CHECK_INT(crowd.frees, 1);
+    await_threads(1);
 }
 
 TEST_MAIN()

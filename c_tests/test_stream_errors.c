@@ -642,6 +642,7 @@ TEST(the_loop_closed_with_everything_open) {
     }
     full_close(&full);
     evl_loop_unref(loop);
+    await_threads(1);
 }
 
 TEST_MAIN()
