@@ -365,7 +365,8 @@ typedef void (*evl_future_callback)(evl_future *future, void *arg);
 
 // A step of a task. Does what it can, then either awaits something: writes a reference to a future, which evl
 // takes over, to *next and returns 0; or ends: leaves *next alone and returns 0 (done, with the result given to
-// evl_task_set_result) or a negative code (failed; EVL_ECANCELLED: cancelled).
+// evl_task_set_result) or a negative code (failed; EVL_ECANCELLED: cancelled). A positive one counts as 0; with a
+// negative one, what *next refers to is given up.
 //
 // It is called first in the iteration after the task was made, and again when what it awaited is done. status
 // tells how that ended: 0 (evl_task_get_awaited has the result), its error's code, or EVL_ECANCELLED (it or the
@@ -1763,7 +1764,7 @@ int evl_all_tasks(evl_loop *event_loop,
                   size_t capacity);
 
 // Runs the loop until the future is done: loop.run_until_complete. Returns 0 when it has a result, and otherwise
-// its error's code, or EVL_ECANCELLED; evl_future_result reads the result.
+// its error's code, or EVL_ECANCELLED; evl_future_result reads the result, evl_error_detail an error's message.
 //
 // Threads and further errors as evl_loop_run_forever; EVL_ESTOPPED (the loop was stopped before), -EINVAL (NULL;
 // the future belongs to another loop).
@@ -1893,7 +1894,7 @@ int evl_run_options_init(struct evl_run_options *options,
 // runs the task that step makes, then cancels the tasks that are left and waits for them, runs the shutdown
 // hooks, ends the default executor (waiting up to five minutes for its jobs), and closes the loop.
 //
-// Returns 0 when the main task has ended well, and otherwise its error's code, EVL_ECANCELLED, or -EINTR (see
+// Returns 0 when the main task has ended well, and otherwise its error's code (evl_error_detail has its message), EVL_ECANCELLED, or -EINTR (see
 // EVL_RUN_SIGINT). The step finds its loop by evl_task_get_loop. options may be NULL. arg_free runs exactly once,
 // when the task is done or when this function fails. On a thread that runs no loop. Errors of its own: -EINVAL
 // (NULL step), EVL_EOPTIONS, EVL_ERUNNING (a loop runs on this thread), EVL_EEXIT (a callback called
@@ -2884,7 +2885,8 @@ int evl_process_wait(evl_process *process,
 // input stays as it is until the future is done; it may be NULL when size is 0. Cancelling leaves the child alone;
 // what was collected is lost. *out is your reference (out may be NULL). On the loop's thread. Errors: -EINVAL
 // (NULL process; input for a child whose stdin is no pipe), EVL_EINVALIDSTATE (it is under way already),
-// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED. The future's errors: -ENOMEM.
+// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED. The future's errors: -ENOMEM, and what
+// reading the child's output or writing its input failed with (but for a child that does not read it).
 EVL_API
 int evl_process_communicate(evl_process *process,
                             const void *input,

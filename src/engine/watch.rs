@@ -514,7 +514,11 @@ impl Owned<'_> {
     pub(crate) fn rebuild_poller(&self) -> Result<()> {
         let waker = self.with(|state| -> Result<_> {
             let poller = state.poller.as_mut().ok_or(Error::CLOSED)?;
-            poller.renew()?;
+            if let Err(error) = poller.renew() {
+                // It is tried again; until then the one there goes on.
+                state.watch.haunted = true;
+                return Err(error);
+            }
             state.watch.start_over();
             poller.waker()
         })?;

@@ -392,7 +392,8 @@ pub unsafe extern "C-unwind" fn evl_process_wait(process: *mut evl_process, out:
 /// input stays as it is until the future is done; it may be NULL when size is 0. Cancelling leaves the child alone;
 /// what was collected is lost. *out is your reference (out may be NULL). On the loop's thread. Errors: -EINVAL
 /// (NULL process; input for a child whose stdin is no pipe), EVL_EINVALIDSTATE (it is under way already),
-/// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED. The future's errors: -ENOMEM.
+/// EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED. The future's errors: -ENOMEM, and what
+/// reading the child's output or writing its input failed with (but for a child that does not read it).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_process_communicate(
     process: *mut evl_process,

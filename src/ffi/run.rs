@@ -45,7 +45,7 @@ pub unsafe extern "C-unwind" fn evl_run_options_init(options: *mut evl_run_optio
 /// runs the task that step makes, then cancels the tasks that are left and waits for them, runs the shutdown
 /// hooks, ends the default executor (waiting up to five minutes for its jobs), and closes the loop.
 ///
-/// Returns 0 when the main task has ended well, and otherwise its error's code, EVL_ECANCELLED, or -EINTR (see
+/// Returns 0 when the main task has ended well, and otherwise its error's code (evl_error_detail has its message), EVL_ECANCELLED, or -EINTR (see
 /// EVL_RUN_SIGINT). The step finds its loop by evl_task_get_loop. options may be NULL. arg_free runs exactly once,
 /// when the task is done or when this function fails. On a thread that runs no loop. Errors of its own: -EINVAL
 /// (NULL step), EVL_EOPTIONS, EVL_ERUNNING (a loop runs on this thread), EVL_EEXIT (a callback called

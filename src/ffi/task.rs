@@ -20,7 +20,8 @@ pub type evl_task = Task;
 
 /// A step of a task. Does what it can, then either awaits something: writes a reference to a future, which evl
 /// takes over, to *next and returns 0; or ends: leaves *next alone and returns 0 (done, with the result given to
-/// evl_task_set_result) or a negative code (failed; EVL_ECANCELLED: cancelled).
+/// evl_task_set_result) or a negative code (failed; EVL_ECANCELLED: cancelled). A positive one counts as 0; with a
+/// negative one, what *next refers to is given up.
 ///
 /// It is called first in the iteration after the task was made, and again when what it awaited is done. status
 /// tells how that ended: 0 (evl_task_get_awaited has the result), its error's code, or EVL_ECANCELLED (it or the
@@ -317,7 +318,7 @@ pub unsafe extern "C-unwind" fn evl_all_tasks(
 }
 
 /// Runs the loop until the future is done: loop.run_until_complete. Returns 0 when it has a result, and otherwise
-/// its error's code, or EVL_ECANCELLED; evl_future_result reads the result.
+/// its error's code, or EVL_ECANCELLED; evl_future_result reads the result, evl_error_detail an error's message.
 ///
 /// Threads and further errors as evl_loop_run_forever; EVL_ESTOPPED (the loop was stopped before), -EINVAL (NULL;
 /// the future belongs to another loop).

@@ -16,29 +16,38 @@ pub(crate) struct Poller {
     poll: mio::Poll,
     /// Made when first asked for: a loop that never waits needs none.
     waker: Option<OwnedFd>,
+    /// One that others may be using yet.
+    retired: Option<OwnedFd>,
     /// A timer descriptor that makes the poller's own descriptor readable at a deadline; made when first asked for.
     deadline: Option<OwnedFd>,
 }
 
 impl Poller {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Poller { poll: mio::Poll::new()?, waker: None, deadline: None })
+        Ok(Poller { poll: mio::Poll::new()?, waker: None, retired: None, deadline: None })
     }
 
     /// Starts over with nothing registered, sharing nothing with what was before (which another process may still use). The
     /// descriptors keep their numbers, so that a host goes on waiting on the same one.
     pub(crate) fn renew(&mut self) -> Result<()> {
-        replace(&mio::Poll::new()?, &self.poll)?;
+        // All that may fail comes before what was there is given up.
+        let poll = mio::Poll::new()?;
+        let waker = match &self.waker {
+            Some(_) => Some(new_waker()?),
+            None => None,
+        };
+        if let Some(waker) = &waker {
+            add_waker(&poll, waker.as_raw_fd())?;
+        }
+        replace(&poll, &self.poll)?;
         self.deadline = None;
-        let Some(waker) = &self.waker else { return Ok(()) };
-        replace(&new_waker()?, waker)?;
-        self.add_waker(waker.as_raw_fd())
-    }
-
-    fn add_waker(&self, waker: RawFd) -> Result<()> {
-        // Edge-triggered, so that nobody needs to read it.
-        let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
-        self.control(libc::EPOLL_CTL_ADD, waker, WAKE, events)
+        if let (Some(new), Some(old)) = (waker, &self.waker)
+            && replace(&new, old).is_err()
+        {
+            // The number is another one then, which `waker` tells.
+            self.retired = self.waker.replace(new);
+        }
+        Ok(())
     }
 
     /// Readable when there are events.
@@ -52,7 +61,7 @@ impl Poller {
             return Ok(waker.as_raw_fd());
         }
         let waker = new_waker()?;
-        self.add_waker(waker.as_raw_fd())?;
+        add_waker(&self.poll, waker.as_raw_fd())?;
         Ok(self.waker.insert(waker).as_raw_fd())
     }
 
@@ -174,11 +183,20 @@ impl Poller {
     }
 
     fn control(&self, operation: libc::c_int, fd: RawFd, token: u64, events: u32) -> Result<()> {
-        let mut event = libc::epoll_event { events, u64: token };
-        // SAFETY: the pointer is to an event of ours.
-        let result = unsafe { libc::epoll_ctl(self.poll.as_raw_fd(), operation, fd, &raw mut event) };
-        if result < 0 { Err(Error::last_os()) } else { Ok(()) }
+        control(&self.poll, operation, fd, token, events)
     }
+}
+
+fn add_waker(poll: &mio::Poll, waker: RawFd) -> Result<()> {
+    // Edge-triggered, so that nobody needs to read it.
+    control(poll, libc::EPOLL_CTL_ADD, waker, WAKE, (libc::EPOLLIN | libc::EPOLLET) as u32)
+}
+
+fn control(poll: &mio::Poll, operation: libc::c_int, fd: RawFd, token: u64, events: u32) -> Result<()> {
+    let mut event = libc::epoll_event { events, u64: token };
+    // SAFETY: the pointer is to an event of ours.
+    let result = unsafe { libc::epoll_ctl(poll.as_raw_fd(), operation, fd, &raw mut event) };
+    if result < 0 { Err(Error::last_os()) } else { Ok(()) }
 }
 
 fn new_waker() -> Result<OwnedFd> {

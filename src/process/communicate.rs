@@ -1,11 +1,11 @@
 //! Waiting for a process, and `communicate`: input in, output and error out, until all is over.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 
 use super::subprocess::{Process, ProcessRef};
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::Owned;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::net::transport::TransportRef;
 use crate::task::future::{Outcome, Shape};
 use crate::task::operation::{Operation, OperationRef, Work};
@@ -26,6 +26,8 @@ pub(crate) struct Output {
 pub(crate) struct Communicate {
     process: ProcessRef,
     output: Output,
+    /// Which pipe could not be read or written, and why.
+    failure: Option<(usize, c_int)>,
 }
 
 impl Work for Wait {
@@ -92,7 +94,10 @@ impl Process {
         if stdin.is_none() && size > 0 {
             return Err(Error::INVALID.detail(|| "the process has no pipe for its input".into()));
         }
-        let operation = Operation::begin(lp, Communicate { process: ProcessRef::new(self), output: Output::default() });
+        let operation = Operation::begin(
+            lp,
+            Communicate { process: ProcessRef::new(self), output: Output::default(), failure: None },
+        );
         if self.is_over() {
             operation.end(lp, Outcome::object(Shape::Output, Output::default()))?;
             return Ok(operation);
@@ -137,8 +142,31 @@ impl Process {
     pub(super) fn end_collector(&self, lp: &Owned) {
         // SAFETY: the owner's.
         let Some(collector) = (unsafe { (*self.collector.get()).take() }) else { return };
-        let output = collector.with(|work| std::mem::take(&mut work.output)).unwrap_or_default();
-        let _ = collector.end(lp, Outcome::object(Shape::Output, output));
+        let taken = collector.with(|work| (std::mem::take(&mut work.output), work.failure.take()));
+        let (output, failure) = taken.unwrap_or_default();
+        let outcome = match failure {
+            Some((number, code)) => {
+                let what = ["stdin", "stdout", "stderr"].get(number).copied().unwrap_or("a pipe");
+                let why = error::describe(code).to_string_lossy();
+                let text = CString::new(format!("communicate: {what}: {why}")).ok();
+                Outcome::failure(code, text, FreeArg::none())
+            }
+            None => Outcome::object(Shape::Output, output),
+        };
+        let _ = collector.end(lp, outcome);
+    }
+
+    /// A pipe is lost: what could not be read or written fails who communicates. A child that does not read its input is no failure.
+    pub(super) fn note_lost(&self, number: c_int, code: c_int) {
+        let harmless = code >= 0 || number == 0 && matches!(-code, libc::EPIPE | libc::ECONNRESET);
+        // SAFETY: the owner's.
+        if let Some(collector) = unsafe { &*self.collector.get() }
+            && !harmless
+        {
+            collector.with(|work| {
+                work.failure.get_or_insert((usize::try_from(number).unwrap_or(3), code));
+            });
+        }
     }
 
     /// The caller's input must not be touched any more, and nobody takes what is read.

@@ -539,6 +539,7 @@ unsafe extern "C-unwind" fn pipe_data(transport: *mut Transport, data: *const c_
 unsafe extern "C-unwind" fn pipe_lost(transport: *mut Transport, code: c_int, arg: *mut c_void) {
     // SAFETY: the pipe has a reference of the process.
     let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
+    this.note_lost(this.number_of(transport), code);
     if let Some(lost) = this.callbacks.pipe_connection_lost {
         // SAFETY: the host gave the function with its arg.
         unsafe { lost(this.pointer(), this.number_of(transport), code, this.arg()) };

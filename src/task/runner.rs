@@ -157,11 +157,29 @@ fn shut_down(event_loop: &EventLoop) -> Result<()> {
     };
     run_until_done(event_loop, &executor)?;
     if executor.has_failed() {
+        // Without a thread that waits for the executor's, its jobs can be waited for.
+        let in_time = executor.code() != Error::TIMED_OUT.code() && wait_for_jobs(event_loop)?;
+        if in_time {
+            return Ok(());
+        }
         let lp = event_loop.enter()?;
         lp.log(debug::WARNING, "the default executor's jobs did not end in time; they are left to themselves");
         executor.mark_retrieved();
     }
     Ok(())
+}
+
+/// Runs the loop until no job is under way; false: that takes too long.
+fn wait_for_jobs(event_loop: &EventLoop) -> Result<bool> {
+    let end = event_loop.time().saturating_add(EXECUTOR_TIMEOUT);
+    while event_loop.enter()?.with(|state| state.operations.jobs) > 0 {
+        let left = end.saturating_sub(event_loop.time());
+        if left <= 0 {
+            return Ok(false);
+        }
+        event_loop.run_once(left)?;
+    }
+    Ok(true)
 }
 
 /// `asyncio.runners._cancel_all_tasks`.
