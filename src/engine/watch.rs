@@ -59,6 +59,18 @@ impl Watched {
         }
     }
 
+    /// Whether evl uses it: both ways, or (where the host has no watcher of its own) one of them.
+    #[inline]
+    fn is_taken(&self, direction: Direction) -> bool {
+        let (own, other) = match direction {
+            Direction::Read => (self.reader, self.writer),
+            Direction::Write => (self.writer, self.reader),
+        };
+        let deciding = if own.is_null() { other } else { own };
+        // SAFETY: what is no source is a watcher, which is kept by being registered.
+        self.is_source || unsafe { deciding.as_ref() }.is_some_and(|watcher| watcher.has(INTERNAL))
+    }
+
     /// What the watchers want now.
     fn wanted(&self) -> u8 {
         if self.is_source {
@@ -250,6 +262,11 @@ impl Watch {
     }
 }
 
+#[cold]
+fn busy(fd: i32) -> Error {
+    Error::BUSY.detail(|| format!("descriptor {fd} is used by a transport or an operation"))
+}
+
 fn token(fd: i32, generation: u32) -> u64 {
     // The generation's highest bit stays clear, so that no token is one of the poller's own.
     u64::from(generation & 0x7fff_ffff) << 32 | u64::from(fd as u32)
@@ -328,25 +345,13 @@ impl Owned<'_> {
         handle.is_some_and(|handle| handle.has(INTERNAL) && handle.arg() == arg)
     }
 
-    /// Whether an operation or a transport watches the descriptor.
-    pub(crate) fn is_internal(&self, fd: i32) -> bool {
-        if self.with(|state| !state.watch.source(fd).0.is_null()) {
-            return true;
-        }
-        [Direction::Read, Direction::Write].into_iter().any(|direction| {
-            // SAFETY: a watcher is kept by being registered.
-            self.watcher(fd, direction).is_ok_and(|found| unsafe { found.as_ref() }.is_some_and(|w| w.has(INTERNAL)))
-        })
-    }
-
     /// Refuses a descriptor that is used by evl, but for a watcher of the host's own that is there.
     fn refuse_internal(&self, fd: i32, direction: Direction) -> Result<()> {
-        // SAFETY: a watcher is kept by being registered.
-        let present = self.watcher(fd, direction).ok().and_then(|found| unsafe { found.as_ref() });
-        if present.map_or_else(|| self.is_internal(fd), |watcher| watcher.has(INTERNAL)) {
-            return Err(Error::BUSY.detail(|| format!("descriptor {fd} is used by a transport or an operation")));
-        }
-        Ok(())
+        let taken = self.with(|state| {
+            let watched = usize::try_from(fd).ok().and_then(|place| state.watch.table.get(place));
+            watched.is_some_and(|watched| watched.is_taken(direction))
+        });
+        if taken { Err(busy(fd)) } else { Ok(()) }
     }
 
     fn add_watcher(
