@@ -226,5 +226,5 @@ fn bits(interest: u8) -> u32 {
 pub(crate) fn wake(waker: RawFd) {
     let one = 1u64;
     // SAFETY: writes eight bytes of ours; a full counter means that it is awake already.
-    unsafe { libc::write(waker, (&raw const one).cast(), 8) };
+    while unsafe { libc::write(waker, (&raw const one).cast(), 8) } < 0 && Error::last_os() == Error::INTERRUPTED {}
 }
