@@ -18,9 +18,9 @@ use super::arena::Page;
 use super::callback::{self, CallFn};
 use super::context::Word;
 use super::debug;
+use super::entry::Entry;
 use super::event_loop::{EventLoop, Owned};
 use super::lifetime;
-use super::ready::Entry;
 use crate::lock::Lock;
 
 /// Was cancelled.

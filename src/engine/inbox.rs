@@ -1,104 +1,26 @@
 //! What other threads send: callbacks for the loop, and the wake-up that goes with them.
 //!
 //! A stack to which senders push by one compare-and-swap, and which the loop takes as a whole and turns round, so that what one thread
-//! sends keeps its order. Senders take their nodes from a block of their own; a block is freed when all its nodes are consumed.
+//! sends keeps its order. Senders take their nodes from a block of their own; a block whose nodes are all consumed is used again
+//! (`blocks`).
 //!
 //! A push and a wake-up cannot miss each other: the sender pushes, then looks whether the loop sleeps; the loop says that it
 //! sleeps, then looks whether something was pushed. These four are sequentially consistent. Outside of a run the loop counts as asleep,
 //! because a host may be waiting on its descriptor.
 
-use std::alloc::{self, Layout};
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
-use super::callback::{Callback, FreeArg};
+use super::blocks::{Block, Node, Sender, Spares};
+use super::callback::{CallFn, Callback, FreeArg};
 use super::context::Captured;
+use super::entry::{Entry, Slot};
 use super::event_loop::EventLoop;
 use super::handle::{COUNTED, Handle, ONE_SHOT, QUEUED};
-use super::ready::Entry;
 use super::thread;
 use crate::error::{Error, Result};
 use crate::poller;
-
-/// Nodes in a block.
-const NODES: usize = 84;
-
-/// What is sent.
-struct Node {
-    next: *mut Node,
-    block: *mut Block,
-    entry: Entry,
-}
-
-/// Nodes of one sending thread, used from first to last.
-struct Block {
-    /// Nodes that are not consumed yet, used or not.
-    left: AtomicU32,
-    nodes: [Node; NODES],
-}
-
-/// A thread's block, and how many of its nodes are used.
-pub(crate) struct Sender {
-    block: *mut Block,
-    used: usize,
-}
-
-impl Sender {
-    pub(crate) const fn new() -> Self {
-        Sender { block: ptr::null_mut(), used: NODES }
-    }
-
-    /// Takes a node that is not in use.
-    #[inline]
-    fn take(&mut self) -> Result<*mut Node> {
-        if self.used == NODES {
-            self.renew()?;
-        }
-        // SAFETY: the block is there as long as one of its nodes is not consumed, and this one was not even used.
-        let node = unsafe { (&raw mut (*self.block).nodes).cast::<Node>().add(self.used) };
-        self.used += 1;
-        Ok(node)
-    }
-
-    /// The node that was taken last was not used.
-    fn put_back(&mut self) {
-        self.used -= 1;
-    }
-
-    #[cold]
-    fn renew(&mut self) -> Result<()> {
-        // SAFETY: the layout's size is not zero; every node is written before it is read.
-        unsafe {
-            let block = alloc::alloc(Layout::new::<Block>()).cast::<Block>();
-            if block.is_null() {
-                return Err(Error::NO_MEMORY);
-            }
-            (&raw mut (*block).left).write(AtomicU32::new(NODES as u32));
-            *self = Sender { block, used: 0 };
-        }
-        thread::release_at_exit();
-        Ok(())
-    }
-
-    /// The thread ends: what it has not used counts as consumed.
-    pub(crate) fn release(&mut self) {
-        let (block, unused) = (self.block, NODES - self.used);
-        *self = Sender::new();
-        if unused > 0 {
-            consumed(block, unused as u32);
-        }
-    }
-}
-
-/// So many nodes of a block are not needed any more.
-fn consumed(block: *mut Block, count: u32) {
-    // SAFETY: the block is freed by whoever consumes the last of its nodes, which these are part of.
-    unsafe {
-        if (*block).left.fetch_sub(count, Ordering::AcqRel) == count {
-            alloc::dealloc(block.cast(), Layout::new::<Block>());
-        }
-    }
-}
 
 /// A value that shares its cache line with no other, because many threads write it.
 #[repr(align(128))]
@@ -113,6 +35,7 @@ pub(crate) struct Inbox {
     waker: AtomicI32,
     /// How many threads are using `waker` now.
     waking: AtomicU32,
+    spares: Spares,
 }
 
 // SAFETY: an entry's words are the host's, which lets them travel to the loop's thread by posting them.
@@ -132,6 +55,7 @@ impl Inbox {
             sleeping: Apart(AtomicBool::new(true)),
             waker: AtomicI32::new(-1),
             waking: AtomicU32::new(0),
+            spares: Spares::new(),
         }
     }
 
@@ -142,20 +66,41 @@ impl Inbox {
     }
 
     /// Pushes, and wakes the loop if it sleeps. EVL_ECLOSED when it takes no more.
-    #[inline]
     pub(super) fn push(&self, entry: Entry) -> Result<()> {
-        let sender = &thread::current().sender;
-        // SAFETY: only this thread touches its sender, and nothing here comes back to it.
-        let sender = unsafe { &mut *sender.get() };
-        let node = sender.take()?;
+        let sender = thread::current().sender.get();
+        // SAFETY: only this thread touches its sender, and nothing here comes back to it; the nodes are this thread's until they are
+        // pushed.
+        unsafe {
+            let Some(slot) = entry.short() else {
+                let node = (*sender).take(2, &self.spares)?;
+                ((*node).slot, (*node.add(1)).slot) = entry.long();
+                return self.push_node(node).inspect_err(|_| (*sender).put_back(2));
+            };
+            self.push_short(&mut *sender, slot)
+        }
+    }
+
+    #[inline]
+    fn push_short(&self, sender: &mut Sender, slot: Slot) -> Result<()> {
+        let node = sender.take(1, &self.spares)?;
+        // SAFETY: the node is this thread's until it is pushed.
+        unsafe { (*node).slot = slot };
+        let pushed = self.push_node(node);
+        if pushed.is_err() {
+            sender.put_back(1);
+        }
+        pushed
+    }
+
+    #[inline(always)]
+    fn push_node(&self, node: *mut Node) -> Result<()> {
         let mut head = self.head.0.load(Ordering::Relaxed);
         loop {
             if head == closed() {
-                sender.put_back();
                 return Err(Error::CLOSED);
             }
             // SAFETY: the node is this thread's until it is pushed.
-            unsafe { node.write(Node { next: head, block: sender.block, entry }) };
+            unsafe { (*node).next = head };
             match self.head.0.compare_exchange_weak(head, node, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => head = now,
@@ -204,13 +149,13 @@ impl Inbox {
     }
 
     /// Takes everything that came, in its order.
-    pub(crate) fn take(&self) -> Posted {
-        Posted::turned_round(self.head.0.swap(ptr::null_mut(), Ordering::SeqCst))
+    pub(crate) fn take(&self) -> Posted<'_> {
+        Posted::turned_round(self, self.head.0.swap(ptr::null_mut(), Ordering::SeqCst))
     }
 
     /// Refuses what comes from now on, and hands out what came.
-    pub(crate) fn close(&self) -> Posted {
-        Posted::turned_round(self.head.0.swap(closed(), Ordering::SeqCst))
+    pub(crate) fn close(&self) -> Posted<'_> {
+        Posted::turned_round(self, self.head.0.swap(closed(), Ordering::SeqCst))
     }
 
     /// The loop is about to sleep: whether it may, because nothing has come.
@@ -225,15 +170,16 @@ impl Inbox {
 }
 
 /// Entries that were taken, first come first.
-pub(crate) struct Posted {
+pub(crate) struct Posted<'a> {
+    spares: &'a Spares,
     next: *mut Node,
     /// The block of the nodes that were consumed last, and how many they were: told in one go.
     block: *mut Block,
     count: u32,
 }
 
-impl Posted {
-    fn turned_round(mut node: *mut Node) -> Posted {
+impl<'a> Posted<'a> {
+    fn turned_round(inbox: &'a Inbox, mut node: *mut Node) -> Posted<'a> {
         let mut turned = ptr::null_mut();
         if node == closed() {
             node = ptr::null_mut();
@@ -244,44 +190,77 @@ impl Posted {
             turned = node;
             node = next;
         }
-        Posted { next: turned, block: ptr::null_mut(), count: 0 }
+        Posted { spares: &inbox.spares, next: turned, block: ptr::null_mut(), count: 0 }
+    }
+
+    /// The next entry's first slot, and its second one if it has one.
+    #[inline]
+    pub(super) fn next_slots(&mut self) -> Option<(Slot, Option<Slot>)> {
+        let node = self.next;
+        if node.is_null() {
+            return None;
+        }
+        // SAFETY: the node is this thread's, and its block is there until it counts as consumed. A second slot is in the node behind it.
+        unsafe {
+            let Node { next, block, slot } = node.read();
+            if block != self.block {
+                self.settle();
+                self.block = block;
+            }
+            self.next = next;
+            self.count += 1;
+            if !slot.is_long() {
+                return Some((slot, None));
+            }
+            self.count += 1;
+            Some((slot, Some((*node.add(1)).slot)))
+        }
     }
 
     fn settle(&mut self) {
         if self.count > 0 {
-            consumed(self.block, self.count);
+            // SAFETY: these nodes were taken, and are looked at no more.
+            unsafe { Block::consume(self.block, self.count, Some(self.spares)) };
             self.count = 0;
         }
     }
 }
 
-impl Iterator for Posted {
+impl Iterator for Posted<'_> {
     type Item = Entry;
 
-    #[inline]
     fn next(&mut self) -> Option<Entry> {
-        if self.next.is_null() {
-            return None;
-        }
-        // SAFETY: the node is this thread's, and its block is there until it counts as consumed.
-        let Node { next, block, entry } = unsafe { self.next.read() };
-        if block != self.block {
-            self.settle();
-            self.block = block;
-        }
-        self.count += 1;
-        self.next = next;
-        Some(entry)
+        let (first, second) = self.next_slots()?;
+        // SAFETY: what was pushed together.
+        Some(unsafe { first.entry(|| second.unwrap_or(first)) })
     }
 }
 
-impl Drop for Posted {
+impl Drop for Posted<'_> {
     fn drop(&mut self) {
         // What is left was not wanted: it is released.
         for entry in self.by_ref() {
             super::lifetime::release_posted(&entry);
         }
         self.settle();
+    }
+}
+
+/// `call_soon_threadsafe` when nothing but two words need to be sent; false when it is not so simple, and nothing was done.
+#[inline]
+pub(crate) fn post_fast(event_loop: &EventLoop, function: CallFn, arg: *mut c_void) -> bool {
+    if event_loop.is_owned_here()
+        || event_loop.check_open().is_err()
+        || event_loop.debug()
+        || event_loop.hooks.is_some()
+    {
+        return false;
+    }
+    let thread = thread::current();
+    // SAFETY: the thread's slot is valid; only this thread touches its sender, and nothing here comes back to it.
+    unsafe {
+        let short = Entry { function: Some(function), arg, free: None, context: *thread.context_slot() }.short();
+        short.is_some_and(|slot| event_loop.inbox.push_short(&mut *thread.sender.get(), slot).is_ok())
     }
 }
 
@@ -329,7 +308,7 @@ pub(crate) fn post(
 /// closed. A failure gives it back to the caller.
 pub(crate) fn send(
     event_loop: &EventLoop,
-    function: super::callback::CallFn,
+    function: CallFn,
     arg: FreeArg,
 ) -> std::result::Result<(), (Error, FreeArg)> {
     if let Err(error) = event_loop.check_open() {
@@ -352,7 +331,7 @@ pub(crate) fn send_release(event_loop: &EventLoop, arg: FreeArg) -> bool {
 }
 
 /// Runs a function of ours on the loop's thread, in its place among posts. `arg` must not need releasing.
-pub(crate) fn post_internal(event_loop: &EventLoop, function: super::callback::CallFn) -> Result<()> {
+pub(crate) fn post_internal(event_loop: &EventLoop, function: CallFn) -> Result<()> {
     event_loop.check_open()?;
     let arg = std::ptr::from_ref(event_loop).cast_mut().cast();
     let entry = Entry { function: Some(function), arg, free: None, context: super::context::Word::NONE };

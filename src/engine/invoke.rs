@@ -1,13 +1,14 @@
 //! Calling callbacks: each in its context, and what follows from how it went.
 
+use std::ffi::c_void;
 use std::ptr;
 
 use super::callback::{self, guarded};
 use super::context::{self, Frame, Word};
+use super::entry::{Entry, Slot};
 use super::event_loop::Owned;
 use super::exception::{self, Aside, Report};
 use super::handle::{CANCELLED, COUNTED, DONE, Handle, IN_RING, ONE_SHOT, PAUSED, PERIODIC, QUEUED, RUNNING, STARTED};
-use super::ready::Entry;
 use super::thread::{self, Thread};
 use super::{clock, debug, runnable};
 use crate::error::{Error, Result};
@@ -16,8 +17,8 @@ impl Owned<'_> {
     /// Runs what is ready now.
     #[inline(never)]
     pub(super) fn run_ready(&self) -> Result<usize> {
-        let ready = self.with(|state| state.ready.len());
-        if ready == 0 {
+        let mut left = self.with(|state| state.ready.slots());
+        if left == 0 {
             return Ok(0);
         }
         let thread = thread::current();
@@ -29,25 +30,21 @@ impl Owned<'_> {
         let outside = thread.slot.get();
         thread.in_callback.set(true);
         thread.slot.set(&raw mut word);
-        for _ in 0..ready {
-            let Some(entry) = self.with(|state| state.ready.pop()) else { break };
-            if let Some(function) = entry.function
-                && entry.context.is_none()
-            {
+        while left > 0 {
+            // SAFETY: so many slots were there, and nobody else takes them out while the loop runs.
+            let slot = self.with(|state| unsafe { state.ready.take() });
+            left -= 1;
+            if let Some((function, arg)) = slot.callback() {
                 ran += 1;
                 // SAFETY: the host gave both to be called together, once.
-                guarded(|| unsafe { function(entry.arg) });
-                if thread.attention.get() == 0 && entry.free.is_none() {
+                guarded(|| unsafe { function(arg) });
+                if thread.attention.get() == 0 {
                     continue;
                 }
-                if thread.attention.get() != 0 {
-                    context::unwind(thread, &raw mut word);
-                }
-                thread.slot.set(outside);
-                result = self.finish_entry(thread, &entry, &raw mut word);
+                result = self.attend_to(thread, function, arg, outside, &raw mut word);
             } else {
-                thread.slot.set(outside);
-                let (done, called) = self.run_other(thread, entry);
+                left -= usize::from(slot.is_long());
+                let (done, called) = self.run_other(thread, slot, outside, &raw mut word);
                 result = done;
                 ran += usize::from(called);
             }
@@ -133,13 +130,48 @@ impl Owned<'_> {
         result
     }
 
-    /// Runs an entry that has a handle or a context, and tells whether its callback was called.
+    /// A callback without anything else raised something, or changed the context.
+    #[cold]
     #[inline(never)]
-    fn run_other(&self, thread: &Thread, entry: Entry) -> (Result<()>, bool) {
+    fn attend_to(
+        &self,
+        thread: &Thread,
+        function: callback::CallFn,
+        arg: *mut c_void,
+        outside: *mut Word,
+        word: *mut Word,
+    ) -> Result<()> {
+        context::unwind(thread, word);
+        thread.slot.set(outside);
+        let entry = Entry { function: Some(function), arg, free: None, context: Word::NONE };
+        self.finish_entry(thread, &entry, word)
+    }
+
+    /// Runs an entry that has a handle, a context, or something to release, and tells whether its callback was called. `outside` is the
+    /// context slot round the run function, `word` what callbacks without a context run in.
+    #[inline(never)]
+    fn run_other(&self, thread: &Thread, first: Slot, outside: *mut Word, word: *mut Word) -> (Result<()>, bool) {
+        // SAFETY: the slot was taken just now.
+        let entry = self.with(|state| unsafe { state.ready.complete(first) });
         match entry.function {
-            Some(function) => (self.run_in_context(thread, function, entry), true),
+            Some(function) if entry.context.is_none() => {
+                // SAFETY: the host gave both to be called together, once.
+                guarded(|| unsafe { function(entry.arg) });
+                if thread.attention.get() != 0 {
+                    context::unwind(thread, word);
+                }
+                thread.slot.set(outside);
+                (self.finish_entry(thread, &entry, word), true)
+            }
+            Some(function) => {
+                thread.slot.set(outside);
+                (self.run_in_context(thread, function, entry), true)
+            }
             None if entry.arg.is_null() => (Ok(()), false),
-            None => self.run_queued(thread, entry.arg.cast_const().cast()),
+            None => {
+                thread.slot.set(outside);
+                self.run_queued(thread, entry.arg.cast_const().cast())
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 use std::ptr;
 
 use super::callback;
+use super::entry::Entry;
 use super::event_loop::{Owned, pointer_of};
 use super::handle::STARTED;
 use super::inbox::Inbox;
@@ -31,7 +32,7 @@ impl Owned<'_> {
             self.with(|state| state.unpolled = UNPOLLED_ITERATIONS);
             let now = self.iterate(0)?;
             ran += now;
-            if self.with(|state| state.stopping || now == 0 && state.ready.len() == 0) {
+            if self.with(|state| state.stopping || now == 0 && state.ready.is_empty()) {
                 return Ok(ran);
             }
         }
@@ -43,7 +44,7 @@ impl Owned<'_> {
             state.counters.iterations += 1;
             state.now_is_known = false;
             state.unpolled += 1;
-            (state.ready.len() > 0 || state.stopping, state.unpolled)
+            (!state.ready.is_empty() || state.stopping, state.unpolled)
         });
         self.take_posts()?;
         self.take_signals()?;
@@ -75,7 +76,7 @@ impl Owned<'_> {
 
     /// Whether there is a reason not to wait.
     fn is_busy(&self) -> bool {
-        self.with(|state| state.ready.len() > 0 || state.stopping)
+        self.with(|state| !state.ready.is_empty() || state.stopping)
     }
 
     /// Takes what other threads have sent.
@@ -90,22 +91,32 @@ impl Owned<'_> {
 
     fn take_all_posts(&self, inbox: &Inbox) -> Result<()> {
         let mut posted = inbox.take();
-        loop {
-            let Some(entry) = posted.next() else { return Ok(()) };
-            if entry.function.is_some_and(|function| ptr::fn_addr_eq(function, lifetime::nothing as callback::CallFn)) {
-                callback::release(entry.arg, entry.free);
-                continue;
-            }
-            let pushed = self.with(|state| {
-                state.counters.posts += 1;
-                state.ready.push(entry)
-            });
-            if let Err(error) = pushed {
-                // No memory: what was taken cannot be put back, and is released unrun.
-                lifetime::release_posted(&entry);
-                return Err(error);
+        while let Some((first, second)) = posted.next_slots() {
+            if second.is_none() && self.with(|state| state.ready.try_push(first)) {
+                self.with(|state| state.counters.posts += 1);
+            } else {
+                // SAFETY: the two belong together.
+                self.take_post(unsafe { first.entry(|| second.unwrap_or(first)) })?;
             }
         }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn take_post(&self, entry: Entry) -> Result<()> {
+        if entry.function.is_some_and(|function| ptr::fn_addr_eq(function, lifetime::nothing as callback::CallFn)) {
+            callback::release(entry.arg, entry.free);
+            return Ok(());
+        }
+        let pushed = self.with(|state| {
+            state.counters.posts += 1;
+            state.ready.push(entry)
+        });
+        if pushed.is_err() {
+            // No memory: what was taken cannot be put back, and is released unrun.
+            lifetime::release_posted(&entry);
+        }
+        pushed
     }
 
     /// Moves the timers that are due to the ready queue.
@@ -235,7 +246,7 @@ impl Owned<'_> {
             return Ok(());
         }
         // Told what the host's failing handlers may have scheduled meanwhile.
-        let timeout = if self.with(|state| state.ready.len() > 0) { 0 } else { timeout };
+        let timeout = if self.with(|state| !state.ready.is_empty()) { 0 } else { timeout };
         self.with(|state| {
             state.counters.polls += 1;
             state.unpolled = 0;
@@ -270,7 +281,7 @@ impl Owned<'_> {
         self.flush_watch()?;
         let deadline = self.with(|state| state.timers.next(&state.cells));
         let due = deadline.is_some_and(|deadline| deadline <= self.time());
-        let waiting = self.with(|state| state.ready.len() > 0 || state.stopping || state.signals.have_arrived());
+        let waiting = self.with(|state| !state.ready.is_empty() || state.stopping || state.signals.have_arrived());
         if self.event_loop().fd_deadlines && !self.event_loop().clock.is_manual() {
             self.with(|state| state.poller.as_mut().map_or(Ok(()), |poller| poller.set_deadline(deadline)))?;
         }

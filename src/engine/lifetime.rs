@@ -8,9 +8,9 @@ use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
 use super::debug;
+use super::entry::Entry;
 use super::event_loop::{BRIEF, CLOSED, EventLoop, FORKED, LoopRef, NOBODY, Owned, POISONED};
 use super::handle::{COUNTED, HELD, Handle, QUEUED};
-use super::ready::Entry;
 use super::{runnable, thread};
 use crate::error::{Error, Result};
 

@@ -2,11 +2,13 @@
 
 pub(crate) mod arena;
 pub(crate) mod bag;
+pub(crate) mod blocks;
 pub mod callback;
 pub(crate) mod chunk;
 pub(crate) mod clock;
 pub mod context;
 pub(crate) mod debug;
+pub(crate) mod entry;
 pub mod event_loop;
 pub(crate) mod exception;
 pub(crate) mod fork;

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 use super::callback::CallFn;
-use super::ready::Entry;
+use super::entry::Entry;
 
 /// What is done with an object when its turn comes, or when it is not run.
 pub(crate) struct Runnable {

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use super::callback::{CallFn, Callback};
 use super::context::{self, Captured, Context, Word};
 use super::debug;
+use super::entry::{Entry, Slot};
 use super::event_loop::{EventLoop, Owned, State};
 use super::handle::{
     CANCELLED, DONE, HELD, HOOK, Handle, IN_RING, ONE_SHOT, OWN, PERIODIC, QUEUED, REGISTERED, RUNNING, SIGNAL,
     STARTED, TIMER, WATCH, WRITER,
 };
-use super::ready::Entry;
 use super::thread::{self, Thread};
 use super::watch::Direction;
 use crate::error::{Error, Result};
@@ -35,10 +35,8 @@ impl EventLoop {
     #[inline]
     pub(crate) fn call_soon_fast(&self, function: CallFn, arg: *mut c_void, free: Option<CallFn>) -> bool {
         self.is_owned_here()
-            && Owned::running(self).with(|state| {
-                !state.has_more_to_do()
-                    && state.ready.try_push(Entry { function: Some(function), arg, free, context: Word::NONE })
-            })
+            && Owned::running(self)
+                .with(|state| !state.has_more_to_do() && state.ready.try_push_call(function, arg, free))
     }
 
     /// `call_soon` with a handle when it is as simple; NULL when it is not, and nothing was done.
@@ -60,7 +58,7 @@ impl EventLoop {
             state.live_cells += 1;
             // SAFETY: a fresh cell is nobody else's.
             unsafe { (*cell).fill(function, arg, free, Word::NONE, ONE_SHOT | QUEUED | IN_RING, 1, 0) };
-            state.ready.try_push(Entry::of(cell));
+            state.ready.try_push(Slot::of(cell));
             cell
         })
     }

@@ -4,8 +4,8 @@
 //! tells what it waits for. When the descriptor is ready, the object notes that, and runs when its turn in the ready queue has come
 //! (`runnable`). When the kernel will not watch the descriptor, the object is told that it is ready, and of the refusal; it waits for nothing then.
 
+use super::entry::Entry;
 use super::event_loop::{Owned, State};
-use super::ready::Entry;
 use super::runnable;
 use crate::engine::context::Word;
 use crate::error::{Error, Result};

@@ -7,10 +7,10 @@ use std::mem::ManuallyDrop;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::blocks::Sender;
 use super::context::Word;
 use super::event_loop::{EventLoop, LoopRef};
 use super::exception::Raised;
-use super::inbox::Sender;
 use crate::policy::Policy;
 
 /// The callback called `evl_raise`.

@@ -14,6 +14,7 @@ use crate::engine::callback::Callback;
 use crate::engine::context::Captured;
 use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::handle::Handle;
+use crate::engine::inbox;
 use crate::error::{Error, Result};
 use crate::task::future::{Future, FutureRef};
 use crate::task::group::Group;
@@ -424,6 +425,16 @@ pub(crate) unsafe fn call_soon_fast(
     // SAFETY: by this function's contract.
     let (Some(event_loop), Some(function)) = (unsafe { event_loop.as_ref() }, callback) else { return false };
     event_loop.call_soon_fast(function, arg, arg_free)
+}
+
+/// evl_loop_call_soon_threadsafe when it takes no more than sending two words; false: nothing was done.
+///
+/// # Safety As [`call_soon_fast`].
+#[inline]
+pub(crate) unsafe fn post_fast(event_loop: *mut EventLoop, callback: evl_callback, arg: *mut c_void) -> bool {
+    // SAFETY: by this function's contract.
+    let (Some(event_loop), Some(function)) = (unsafe { event_loop.as_ref() }, callback) else { return false };
+    inbox::post_fast(event_loop, function, arg)
 }
 
 /// evl_loop_call_soon with a handle when it is as simple; false: nothing was done.

@@ -28,14 +28,15 @@ pub unsafe extern "C-unwind" fn evl_loop_call_soon(
 ) -> c_int {
     // SAFETY: pointers are live objects or NULL, as documented.
     unsafe {
-        if context.is_null() && out.is_null() && own::call_soon_fast(event_loop, callback, arg, arg_free) {
+        let extras = context.addr() | out.addr() | arg_free.map_or(0, |free| free as *const () as usize);
+        if extras == 0 && own::call_soon_fast(event_loop, callback, arg, None) {
             return 0;
         }
         call_soon_handle(event_loop, callback, arg, arg_free, context, out)
     }
 }
 
-/// evl_loop_call_soon when it takes more than storing four words. Apart, with the same parameters, so that the simple case
+/// evl_loop_call_soon when it takes more than storing two words. Apart, with the same parameters, so that the simple case
 /// needs no stack.
 ///
 /// # Safety Pointers are live objects or NULL; `out` is writable or NULL.
@@ -50,7 +51,12 @@ unsafe extern "C-unwind" fn call_soon_handle(
 ) -> c_int {
     // SAFETY: by this function's contract.
     unsafe {
-        if context.is_null() && !out.is_null() && own::call_soon_handle_fast(event_loop, callback, arg, arg_free, out) {
+        let done = match (context.is_null(), out.is_null()) {
+            (true, true) => own::call_soon_fast(event_loop, callback, arg, arg_free),
+            (true, false) => own::call_soon_handle_fast(event_loop, callback, arg, arg_free, out),
+            (false, _) => false,
+        };
+        if done {
             return 0;
         }
         call_soon(event_loop, Callback::new(callback, arg, arg_free), context, out)
@@ -93,6 +99,28 @@ pub unsafe extern "C-unwind" fn evl_loop_call_soon_threadsafe(
     out: *mut *mut evl_handle,
 ) -> c_int {
     // SAFETY: pointers are live objects or NULL, as documented.
+    unsafe {
+        let extras = context.addr() | out.addr() | arg_free.map_or(0, |free| free as *const () as usize);
+        if extras == 0 && own::post_fast(event_loop, callback, arg) {
+            return 0;
+        }
+        post(event_loop, callback, arg, arg_free, context, out)
+    }
+}
+
+/// evl_loop_call_soon_threadsafe when it takes more than sending two words.
+///
+/// # Safety As [`call_soon_handle`].
+#[inline(never)]
+unsafe extern "C-unwind" fn post(
+    event_loop: *mut evl_loop,
+    callback: evl_callback,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+    context: *mut evl_context,
+    out: *mut *mut evl_handle,
+) -> c_int {
+    // SAFETY: by this function's contract.
     unsafe {
         own::register_threadsafe(event_loop, Callback::new(callback, arg, arg_free), context, |l, cb, context| {
             own::hand_out(out, inbox::post(l, cb, context, !out.is_null())?);
