@@ -133,18 +133,22 @@ impl Watch {
     }
 
     /// Makes sure that the table has a place for a descriptor.
+    #[inline]
     pub(super) fn make_room(&mut self, fd: i32) -> Result<()> {
-        let place = fd as usize;
-        if place >= self.table.len() {
-            // A number out of thin air must not make the table huge.
-            // SAFETY: a plain system call.
-            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-                return Err(Error::last_os());
-            }
-            let more = (place + 1).next_power_of_two().max(16) - self.table.len();
-            self.table.try_reserve_exact(more).map_err(|_| Error::NO_MEMORY)?;
-            self.table.resize(place + 1, UNWATCHED);
+        if (fd as usize) < self.table.len() { Ok(()) } else { self.grow(fd) }
+    }
+
+    #[cold]
+    fn grow(&mut self, fd: i32) -> Result<()> {
+        // A number out of thin air must not make the table huge.
+        // SAFETY: a plain system call.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            return Err(Error::last_os());
         }
+        let place = fd as usize;
+        let more = (place + 1).next_power_of_two().max(16) - self.table.len();
+        self.table.try_reserve_exact(more).map_err(|_| Error::NO_MEMORY)?;
+        self.table.resize(place + 1, UNWATCHED);
         Ok(())
     }
 
@@ -306,7 +310,6 @@ impl Owned<'_> {
         context: Captured,
         want_handle: bool,
     ) -> Result<*const Handle> {
-        self.refuse_internal(fd, direction)?;
         self.add_watcher(fd, direction, callback, context, 0, want_handle)
     }
 
@@ -372,8 +375,12 @@ impl Owned<'_> {
             let State { watch, poller, .. } = state;
             let place = fd as usize;
             watch.make_room(fd)?;
-            let old = std::mem::replace(watch.table[place].slot(direction), handle);
-            if watch.table[place].pending {
+            let watched = &mut watch.table[place];
+            if internal == 0 && watched.is_taken(direction) {
+                return Err(Error::BUSY);
+            }
+            let old = std::mem::replace(watched.slot(direction), handle);
+            if watched.pending {
                 return Ok(old);
             }
             let poller = poller.as_mut().ok_or(Error::CLOSED)?;
@@ -388,6 +395,9 @@ impl Owned<'_> {
             Ok(old) => self.retire(old),
             Err(error) => {
                 self.discard(handle);
+                if error == Error::BUSY {
+                    return Err(busy(fd));
+                }
                 let what = if direction == Direction::Read { "add_reader" } else { "add_writer" };
                 let why = error::describe(error.code()).to_string_lossy();
                 return Err(error.detail(|| format!("{what}: descriptor {fd}: {why}")));
@@ -398,12 +408,23 @@ impl Owned<'_> {
 
     /// `loop.remove_reader`, `loop.remove_writer`: whether there was one.
     pub(crate) fn unwatch(&self, fd: i32, direction: Direction) -> Result<bool> {
-        self.refuse_internal(fd, direction)?;
-        let handle = self.watcher(fd, direction)?;
+        let place = usize::try_from(fd).map_err(|_| Error::BAD_DESCRIPTOR)?;
+        let taken = self.with(|state| -> Result<*const Handle> {
+            let Some(watched) = state.watch.table.get_mut(place) else { return Ok(std::ptr::null()) };
+            if watched.is_taken(direction) {
+                return Err(Error::BUSY);
+            }
+            let handle = std::mem::replace(watched.slot(direction), std::ptr::null());
+            if !handle.is_null() {
+                state.watch.watchers -= 1;
+                state.watch.note_change(fd);
+            }
+            Ok(handle)
+        });
+        let handle = taken.map_err(|_| busy(fd))?;
         if handle.is_null() {
             return Ok(false);
         }
-        self.take_watcher(fd, direction);
         self.retire(handle);
         Ok(true)
     }
