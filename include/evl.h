@@ -671,7 +671,7 @@ typedef struct evl_process_options {
     uint32_t flags;
     // The arguments, the first of them the program's name; ends with NULL. Not used by evl_loop_subprocess_shell.
     const char *const *argv;
-    // What is executed instead of argv[0]; NULL: argv[0]. A name without a slash is looked for in the directories of
+    // What is executed instead of `argv[0]`; NULL: `argv[0]`. A name without a slash is looked for in the directories of
     // the child's PATH.
     const char *program;
     // The environment, "NAME=value" each; ends with NULL. NULL: this process's.
@@ -1084,7 +1084,7 @@ EVL_API int evl_context_enter(evl_context *context);
 // Any thread. Errors: EVL_ENOTENTERED, -EINVAL (NULL).
 EVL_API int evl_context_exit(evl_context *context);
 
-// The value of var in context, whatever is current: context[var]. Defaults do not count.
+// The value of var in context, whatever is current: `context[var]`. Defaults do not count.
 //
 // *value is borrowed: valid while context has it. Any thread. Errors: EVL_ENOVALUE, -EINVAL (NULL).
 EVL_API int evl_context_get(evl_context *context, evl_context_var *var, void **value);
@@ -2236,7 +2236,7 @@ int evl_transport_set_protocol(evl_transport *transport,
 // Any thread. Errors: -EBADF, -EINVAL (NULL).
 EVL_API int evl_transport_get_fd(const evl_transport *transport);
 
-// Writes what the transport is, such as "<ReadPipeTransport fd=5 polling>". Buffer rules as evl_future_repr.
+// Writes what the transport is, such as `<ReadPipeTransport fd=5 polling>`. Buffer rules as evl_future_repr.
 //
 // On the loop's thread. Errors: -EINVAL (NULL transport; buffer NULL and size not 0), EVL_ECLOSED,
 // EVL_EWRONGTHREAD, EVL_EFORKED.
@@ -2633,7 +2633,7 @@ int evl_datagram_get_peername(const evl_datagram *datagram,
                               void *buffer,
                               uint32_t size);
 
-// Writes what the endpoint is, such as "<Datagram fd=5 bufsize=0>". Buffer rules as evl_future_repr.
+// Writes what the endpoint is, such as `<Datagram fd=5 bufsize=0>`. Buffer rules as evl_future_repr.
 //
 // On the loop's thread. Errors: -EINVAL (NULL datagram; buffer NULL and size not 0), EVL_ECLOSED, EVL_EWRONGTHREAD,
 // EVL_EFORKED.
@@ -2912,7 +2912,7 @@ EVL_API int evl_process_close(evl_process *process);
 // Whether the process is closed, or all is over: 1 or 0. transport.is_closing. NULL gives 0. Any thread.
 EVL_API int evl_process_is_closing(const evl_process *process);
 
-// Writes what the process is, such as "<SubprocessTransport pid=4711 running>". Buffer rules as evl_future_repr.
+// Writes what the process is, such as `<SubprocessTransport pid=4711 running>`. Buffer rules as evl_future_repr.
 // Any thread.
 EVL_API
 int evl_process_repr(const evl_process *process,

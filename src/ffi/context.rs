@@ -260,7 +260,7 @@ pub unsafe extern "C-unwind" fn evl_context_exit(context: *mut evl_context) -> c
     guard(|| unsafe { context::exit(own::borrow(context)?).map(|()| 0) })
 }
 
-/// The value of var in context, whatever is current: context[var]. Defaults do not count.
+/// The value of var in context, whatever is current: `context[var]`. Defaults do not count.
 ///
 /// *value is borrowed: valid while context has it. Any thread. Errors: EVL_ENOVALUE, -EINVAL (NULL).
 #[unsafe(no_mangle)]

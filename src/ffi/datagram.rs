@@ -469,7 +469,7 @@ pub unsafe extern "C-unwind" fn evl_datagram_get_peername(
     guard(|| unsafe { own::fill_bytes(buffer, size as usize, own::borrow(datagram)?.peer_address()?) })
 }
 
-/// Writes what the endpoint is, such as "<Datagram fd=5 bufsize=0>". Buffer rules as evl_future_repr.
+/// Writes what the endpoint is, such as `<Datagram fd=5 bufsize=0>`. Buffer rules as evl_future_repr.
 ///
 /// On the loop's thread. Errors: -EINVAL (NULL datagram; buffer NULL and size not 0), EVL_ECLOSED, EVL_EWRONGTHREAD,
 /// EVL_EFORKED.

@@ -59,7 +59,7 @@ pub struct evl_process_options {
     pub flags: u32,
     /// The arguments, the first of them the program's name; ends with NULL. Not used by evl_loop_subprocess_shell.
     pub argv: *const *const c_char,
-    /// What is executed instead of argv[0]; NULL: argv[0]. A name without a slash is looked for in the directories of
+    /// What is executed instead of `argv[0]`; NULL: `argv[0]`. A name without a slash is looked for in the directories of
     /// the child's PATH.
     pub program: *const c_char,
     /// The environment, "NAME=value" each; ends with NULL. NULL: this process's.
@@ -459,7 +459,7 @@ pub unsafe extern "C-unwind" fn evl_process_is_closing(process: *const evl_proce
     predicate(unsafe { process.as_ref() }, Process::is_closing)
 }
 
-/// Writes what the process is, such as "<SubprocessTransport pid=4711 running>". Buffer rules as evl_future_repr.
+/// Writes what the process is, such as `<SubprocessTransport pid=4711 running>`. Buffer rules as evl_future_repr.
 /// Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_process_repr(

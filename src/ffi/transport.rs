@@ -371,7 +371,7 @@ pub unsafe extern "C-unwind" fn evl_transport_get_fd(transport: *const evl_trans
     })
 }
 
-/// Writes what the transport is, such as "<ReadPipeTransport fd=5 polling>". Buffer rules as evl_future_repr.
+/// Writes what the transport is, such as `<ReadPipeTransport fd=5 polling>`. Buffer rules as evl_future_repr.
 ///
 /// On the loop's thread. Errors: -EINVAL (NULL transport; buffer NULL and size not 0), EVL_ECLOSED,
 /// EVL_EWRONGTHREAD, EVL_EFORKED.

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use super::text;
 
-/// The bytes of a `sockaddr` as text: "127.0.0.1:80", "[::1]:80", a path, "@name" of an abstract one.
+/// The bytes of a `sockaddr` as text: "127.0.0.1:80", `[::1]:80`, a path, "@name" of an abstract one.
 pub(crate) fn describe(address: &[u8]) -> String {
     let Some(family) = address.first_chunk::<2>().map(|bytes| c_int::from(u16::from_ne_bytes(*bytes))) else {
         return "no address".into();

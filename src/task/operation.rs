@@ -88,7 +88,7 @@ impl<W: Work> Operation<W> {
         &self.future
     }
 
-    /// What [`OperationRef::from_pointer`] and [`OperationRef::borrow`] take.
+    /// What [`OperationRef::from_pointer`] takes.
     pub(crate) fn pointer(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(self).cast_mut().cast()
     }
