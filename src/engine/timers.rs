@@ -241,7 +241,9 @@ impl Timers {
         match &mut self.wheel {
             Some(wheel) if key.deadline() >= wheel.horizon() => wheel.insert(key),
             _ => {
-                self.heap.try_reserve(1).map_err(|_| Error::NO_MEMORY)?;
+                if self.heap.len() == self.heap.capacity() {
+                    self.heap.try_reserve(1).map_err(|_| Error::NO_MEMORY)?;
+                }
                 push(&mut self.heap, key);
                 let far = self.wheel.as_ref().map_or(0, |wheel| wheel.len());
                 if self.heap.len() > FEW.max(far / 4) {

@@ -173,7 +173,24 @@ pub unsafe extern "C-unwind" fn evl_loop_call_at(
         if context.is_null() && own::call_at_fast(event_loop, when_ns, callback, arg, arg_free, out) {
             return 0;
         }
-        own::register(event_loop, Callback::new(callback, arg, arg_free), context, |lp, cb, context| {
+        call_at(event_loop, when_ns, Callback::new(callback, arg, arg_free), context, out)
+    }
+}
+
+/// evl_loop_call_at when it is not simple.
+///
+/// # Safety As [`call_soon_handle`].
+#[inline(never)]
+unsafe fn call_at(
+    event_loop: *mut evl_loop,
+    when_ns: i64,
+    callback: Callback,
+    context: *mut evl_context,
+    out: *mut *mut evl_timer,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    unsafe {
+        own::register(event_loop, callback, context, |lp, cb, context| {
             own::hand_out(out.cast(), lp.call_at(when_ns, cb, context, !out.is_null())?);
             Ok(0)
         })
