@@ -2,6 +2,7 @@
 
 pub(crate) mod child;
 pub(crate) mod communicate;
+pub(crate) mod pipes;
 pub(crate) mod spawn;
 pub mod subprocess;
 pub mod watcher;

@@ -6,7 +6,6 @@
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::fmt::Write as _;
-use std::os::fd::{AsRawFd, IntoRawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU8, AtomicU32, Ordering};
@@ -21,8 +20,7 @@ use crate::engine::event_loop::{EventLoop, Owned};
 use crate::engine::operations::{NOWHERE, Operation};
 use crate::engine::{debug, inbox, lifetime, thread};
 use crate::error::{Error, Result};
-use crate::net::transport::{OF_PROCESS, READS, Transport, TransportRef, WRITES};
-use crate::net::{pipe, protocol};
+use crate::net::transport::{Transport, TransportRef};
 use crate::task::operation::OperationRef;
 
 /// Tells of a process, and nothing else.
@@ -56,7 +54,7 @@ const CLOSED: u8 = 1;
 /// connection_lost is on its way.
 const FINISHING: u8 = 2;
 /// There is a protocol: what comes by the pipes is read from the beginning.
-const HAS_PROTOCOL: u8 = 4;
+pub(super) const HAS_PROTOCOL: u8 = 4;
 /// All is over.
 const OVER: u8 = 8;
 
@@ -71,12 +69,12 @@ pub struct Process {
     told: AtomicI64,
     place: Cell<u32>,
     /// The transports of its pipes: references.
-    pipes: [Cell<*const Transport>; 3],
+    pub(super) pipes: [Cell<*const Transport>; 3],
     /// Those that are not closed.
-    open: Cell<u32>,
-    callbacks: Callbacks,
+    pub(super) open: Cell<u32>,
+    pub(super) callbacks: Callbacks,
     arg: UnsafeCell<FreeArg>,
-    context: Cell<Word>,
+    pub(super) context: Cell<Word>,
     pub(super) waiters: UnsafeCell<Vec<OperationRef<Wait>>>,
     /// Who collects what the child writes.
     pub(super) collector: UnsafeCell<Option<OperationRef<Communicate>>>,
@@ -131,7 +129,7 @@ unsafe extern "C-unwind" fn release(process: *mut c_void) {
 ///
 /// # Safety
 /// `arg` is a process, of which the callback has a reference.
-unsafe fn enter<'a>(arg: *mut c_void) -> Option<(&'a Process, Owned<'a>)> {
+pub(super) unsafe fn enter<'a>(arg: *mut c_void) -> Option<(&'a Process, Owned<'a>)> {
     // SAFETY: by this function's contract; a process keeps its loop's memory.
     unsafe {
         let process = &*arg.cast_const().cast::<Process>();
@@ -140,7 +138,7 @@ unsafe fn enter<'a>(arg: *mut c_void) -> Option<(&'a Process, Owned<'a>)> {
 }
 
 /// Whether the host's function has left nothing that could be gone on with.
-fn is_broken() -> bool {
+pub(super) fn is_broken() -> bool {
     thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0
 }
 
@@ -210,38 +208,7 @@ impl Process {
         this
     }
 
-    /// Makes transports of this process's ends of the pipes.
-    fn open_pipes(&self, lp: &Owned, ends: [Option<std::os::fd::OwnedFd>; 3]) -> Result<()> {
-        let input = protocol::Callbacks {
-            connection_lost: Some(pipe_lost),
-            pause_writing: Some(pause_writing),
-            resume_writing: Some(resume_writing),
-            ..protocol::Callbacks::default()
-        };
-        let output = protocol::Callbacks {
-            data_received: Some(pipe_data),
-            connection_lost: Some(pipe_lost),
-            ..protocol::Callbacks::default()
-        };
-        for (number, end) in ends.into_iter().enumerate() {
-            let Some(end) = end else { continue };
-            let (callbacks, direction) = if number == 0 { (input, WRITES) } else { (output, READS) };
-            let protocol = protocol::Protocol { callbacks: callbacks.shared(), arg: self.counted_arg() };
-            let none = Captured::new(Word::NONE);
-            let transport = pipe::open(lp, end.as_raw_fd(), direction | OF_PROCESS, protocol, none)?;
-            // From here on it is the transport's.
-            let _ = end.into_raw_fd();
-            transport.share_context(self.context.as_ptr());
-            if number > 0 && !self.has(HAS_PROTOCOL) {
-                transport.pause_reading(lp)?;
-            }
-            self.open.set(self.open.get() + 1);
-            self.pipes[number].set(transport.into_raw());
-        }
-        Ok(())
-    }
-
-    fn has(&self, flag: u8) -> bool {
+    pub(super) fn has(&self, flag: u8) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
@@ -287,26 +254,21 @@ impl Process {
         unsafe { pipe.get().as_ref() }
     }
 
-    /// Which of the child's descriptors a pipe is.
-    fn number_of(&self, transport: *const Transport) -> c_int {
-        (0..).zip(&self.pipes).find(|(_, pipe)| ptr::eq(pipe.get(), transport)).map_or(-1, |(number, _)| number)
-    }
-
     pub(crate) fn retain(&self) {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn pointer(&self) -> *mut Process {
+    pub(super) fn pointer(&self) -> *mut Process {
         ptr::from_ref(self).cast_mut()
     }
 
     /// What callbacks of ours are called with: a reference.
-    fn counted_arg(&self) -> FreeArg {
+    pub(super) fn counted_arg(&self) -> FreeArg {
         self.retain();
         FreeArg::new(self.pointer().cast(), Some(release))
     }
 
-    fn arg(&self) -> *mut c_void {
+    pub(super) fn arg(&self) -> *mut c_void {
         // SAFETY: changed by the loop's owner only, and not while it is used.
         unsafe { (*self.arg.get()).pointer() }
     }
@@ -366,7 +328,7 @@ impl Process {
     }
 
     /// connection_lost follows when the child has ended and all pipes are closed.
-    fn try_finish(&self, lp: &Owned) {
+    pub(super) fn try_finish(&self, lp: &Owned) {
         if self.returncode().is_some() && self.open.get() == 0 && !self.has(FINISHING) {
             self.set(FINISHING);
             let _ = self.schedule(lp, deliver_lost);
@@ -519,56 +481,6 @@ unsafe extern "C-unwind" fn deliver_lost(arg: *mut c_void) {
     this.end_collector(&lp);
     this.finish();
     this.forget(&lp);
-}
-
-/// A pipe of the child brings something. The context is the process's already; a failure is the pipe's.
-unsafe extern "C-unwind" fn pipe_data(transport: *mut Transport, data: *const c_void, size: usize, arg: *mut c_void) {
-    // SAFETY: the pipe has a reference of the process; the bytes are there during the call.
-    unsafe {
-        let this = &*arg.cast_const().cast::<Process>();
-        let number = this.number_of(transport);
-        if !this.collect(number, std::slice::from_raw_parts(data.cast(), size))
-            && let Some(received) = this.callbacks.pipe_data_received
-        {
-            received(this.pointer(), number, data, size, this.arg());
-        }
-    }
-}
-
-/// A pipe of the child is closed.
-unsafe extern "C-unwind" fn pipe_lost(transport: *mut Transport, code: c_int, arg: *mut c_void) {
-    // SAFETY: the pipe has a reference of the process.
-    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    this.note_lost(this.number_of(transport), code);
-    if let Some(lost) = this.callbacks.pipe_connection_lost {
-        // SAFETY: the host gave the function with its arg.
-        unsafe { lost(this.pointer(), this.number_of(transport), code, this.arg()) };
-        if is_broken() {
-            return;
-        }
-    }
-    this.open.set(this.open.get() - 1);
-    this.try_finish(&lp);
-}
-
-unsafe extern "C-unwind" fn pause_writing(_: *mut Transport, arg: *mut c_void) {
-    // SAFETY: as in `pipe_data`.
-    unsafe {
-        let this = &*arg.cast_const().cast::<Process>();
-        if let Some(pause) = this.callbacks.pause_writing {
-            pause(this.pointer(), this.arg());
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn resume_writing(_: *mut Transport, arg: *mut c_void) {
-    // SAFETY: as in `pipe_data`.
-    unsafe {
-        let this = &*arg.cast_const().cast::<Process>();
-        if let Some(resume) = this.callbacks.resume_writing {
-            resume(this.pointer(), this.arg());
-        }
-    }
 }
 
 /// The loop is closed: a child that runs is killed.
