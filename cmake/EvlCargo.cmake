@@ -10,6 +10,12 @@ set(evl_output_dir "${CMAKE_CURRENT_BINARY_DIR}/lib")
 set(evl_include_dir "${CMAKE_CURRENT_BINARY_DIR}/include")
 file(MAKE_DIRECTORY "${evl_output_dir}" "${evl_include_dir}") # an include directory must exist when targets are made
 
+# The adapters for other libraries, <evl/...>: they are all header.
+set(evl_adapters hiredis.h)
+foreach(adapter IN LISTS evl_adapters)
+  configure_file("${PROJECT_SOURCE_DIR}/include/evl/${adapter}" "${evl_include_dir}/evl/${adapter}" COPYONLY)
+endforeach()
+
 # evl_cargo_target(<name> <crate type> <profile> <header: generated, committed or none> <made files>...)
 function(evl_cargo_target name crate_type profile header)
   set(in_all)

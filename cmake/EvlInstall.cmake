@@ -2,6 +2,9 @@
 include(CMakePackageConfigHelpers)
 
 install(FILES "${evl_include_dir}/evl.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT evl_development)
+foreach(adapter IN LISTS evl_adapters)
+  install(FILES "${evl_include_dir}/evl/${adapter}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/evl" COMPONENT evl_development)
+endforeach()
 
 if(EVL_BUILD_SHARED)
   install(FILES "${evl_output_dir}/libevl.so.${PROJECT_VERSION}" "${evl_output_dir}/${evl_soname}"

@@ -23,6 +23,7 @@ have() {
     ninja-build) command -v ninja ;;
     abigail-tools) command -v abidw && command -v abidiff ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
+    libhiredis-dev) pkg-config --exists hiredis ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }
