@@ -11,7 +11,7 @@ set(evl_include_dir "${CMAKE_CURRENT_BINARY_DIR}/include")
 file(MAKE_DIRECTORY "${evl_output_dir}" "${evl_include_dir}") # an include directory must exist when targets are made
 
 # The adapters for other libraries, <evl/...>: they are all header.
-set(evl_adapters hiredis.h)
+set(evl_adapters curl.h hiredis.h)
 foreach(adapter IN LISTS evl_adapters)
   configure_file("${PROJECT_SOURCE_DIR}/include/evl/${adapter}" "${evl_include_dir}/evl/${adapter}" COPYONLY)
 endforeach()

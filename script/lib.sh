@@ -24,6 +24,7 @@ have() {
     abigail-tools) command -v abidw && command -v abidiff ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     libhiredis-dev) pkg-config --exists hiredis ;;
+    libcurl4-openssl-dev) pkg-config --exists libcurl ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }
