@@ -23,6 +23,7 @@ have() {
     ninja-build) command -v ninja ;;
     abigail-tools) command -v abidw && command -v abidiff ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
+    netcat-openbsd) command -v nc ;;
     libhiredis-dev) pkg-config --exists hiredis ;;
     libcurl4-openssl-dev) pkg-config --exists libcurl ;;
     *) command -v "$1" ;;
