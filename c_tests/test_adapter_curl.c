@@ -408,6 +408,37 @@ TEST(misuse) {
     world_end(&world);
 }
 
+static evl_context_var *var;
+static void *var_seen;
+
+static void look(struct fetch *fetch) {
+    (void)fetch;
+    CHECK_CODE(evl_context_var_get(var, &var_seen), 0);
+}
+
+TEST(called_in_the_context_of_new) {
+    struct world world;
+    struct fetch fetch;
+    static char first, second;
+    evl_context *context = NULL;
+    CHECK_CODE(evl_context_var_new("var", NULL, NULL, &var), 0);
+    CHECK_CODE(evl_context_new(&context), 0);
+    CHECK_CODE(evl_context_enter(context), 0);
+    CHECK_CODE(evl_context_var_set(var, &first, NULL, NULL), 0);
+    world_begin(&world);
+    CHECK_CODE(evl_context_var_set(var, &second, NULL, NULL), 0);
+    CHECK_CODE(evl_context_exit(context), 0);
+    evl_context_unref(context);
+    fetch_init(&fetch, &world, "/size/100000");
+    fetch.at = look;
+    fetch_begin(&fetch);
+    UNTIL(world.loop, fetch.frees == 1);
+    CHECK(var_seen == &first);
+    CHECK_FETCH(fetch, CURLE_OK, 200, 100000);
+    world_end(&world);
+    evl_context_var_unref(var);
+}
+
 TEST(loop_closed_first) {
     struct world world;
     struct fetch fetch;

@@ -236,6 +236,38 @@ TEST(pubsub) {
     world_end(&world);
 }
 
+static evl_context_var *var;
+static void *var_seen;
+
+static void look(redisAsyncContext *redis, const redisReply *reply) {
+    (void)redis;
+    if (reply != NULL)
+        CHECK_CODE(evl_context_var_get(var, &var_seen), 0);
+}
+
+TEST(called_in_the_context_of_attach) {
+    struct world world;
+    redisAsyncContext *redis;
+    static char first, second;
+    evl_context *context = NULL;
+    CHECK_CODE(evl_context_var_new("var", NULL, NULL, &var), 0);
+    CHECK_CODE(evl_context_new(&context), 0);
+    CHECK_CODE(evl_context_enter(context), 0);
+    CHECK_CODE(evl_context_var_set(var, &first, NULL, NULL), 0);
+    world_begin(&world);
+    redis = open_client(&world);
+    CHECK_CODE(evl_context_var_set(var, &second, NULL, NULL), 0);
+    CHECK_CODE(evl_context_exit(context), 0);
+    evl_context_unref(context);
+    seen.at = look;
+    ask(redis, "PING");
+    UNTIL(world.loop, seen.replies == 1);
+    CHECK(var_seen == &first);
+    redisAsyncFree(redis);
+    world_end(&world);
+    evl_context_var_unref(var);
+}
+
 static void free_at_two(redisAsyncContext *redis, const redisReply *reply) {
     if (reply != NULL && seen.replies == 2)
         redisAsyncFree(redis);

@@ -396,6 +396,7 @@ static inline int evl_curl_remove(evl_curl *self, CURL *easy)
 /*
  * Withdraws all transfers, closes their connections and frees self; NULL is ignored. The easy handles stay yours. It may be called from
  * a done function, and after the loop was closed; called by one of curl's own callbacks, it takes effect when curl has come back from it.
+ * (Where it was you who called curl, by curl_easy_pause, call nothing of this file from the callbacks it calls: curl does not bear it.)
  */
 static inline void evl_curl_free(evl_curl *self)
 {
