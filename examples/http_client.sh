@@ -9,6 +9,7 @@ if ! [ -x "$program" ]; then
   echo "skipped: http_client was not built, for want of libcurl (Debian: apt-get install libcurl4-openssl-dev)"
   exit 77
 fi
+command -v python3 >/dev/null || { echo "skipped: python3 is not installed"; exit 77; }
 export no_proxy='*'
 
 work=$(mktemp -d)
