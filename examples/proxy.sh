@@ -198,4 +198,22 @@ proxy.send_signal(signal.SIGINT)
 output, errors = proxy.communicate(timeout=60)
 print(errors, output, sep="", end="")
 check("and is told", proxy.returncode == 0 and "3 not passed on" in output and errors.count("connection refused") == 3)
+
+# Ctrl-C while connecting: nobody takes connections from the upstream's queue, which is full.
+listener.close()
+listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+queued = []
+for _ in range(3):
+    queued.append(socket.socket())
+    queued[-1].setblocking(False)
+    queued[-1].connect_ex(listener.getsockname())
+proxy, port = start(listener.getsockname()[1])
+with dial("echo") as connection, dial("echo") as another:
+    time.sleep(0.2)
+    began_to_end = time.monotonic()
+    proxy.send_signal(signal.SIGINT)
+    output, errors = proxy.communicate(timeout=60)
+    print(output, end="")
+    check("Ctrl-C gives connecting up", proxy.returncode == 0 and " connections, 0 not passed on" in output)
+    check("at once", time.monotonic() - began_to_end < 3)
 END
