@@ -510,9 +510,14 @@ static int is_connected(void *arg, curl_socket_t fd, curlsocktype purpose) {
     return CURL_SOCKOPT_ALREADY_CONNECTED;
 }
 
+static void begin_other(struct fetch *fetch) {
+    if (fetch->other->paused++ == 0)
+        fetch_begin(fetch->other);
+}
+
 TEST(socket_that_cannot_be_watched) {
     struct world world;
-    struct fetch fetch, other;
+    struct fetch fetch, other, third;
     world_begin(&world);
     fetch_open(&other, &world, "/hang");
     fetch_init(&fetch, &world, "/hang");
@@ -520,13 +525,18 @@ TEST(socket_that_cannot_be_watched) {
     curl_easy_setopt(fetch.easy, CURLOPT_OPENSOCKETDATA, world.loop);
     curl_easy_setopt(fetch.easy, CURLOPT_CLOSESOCKETFUNCTION, close_busy);
     curl_easy_setopt(fetch.easy, CURLOPT_SOCKOPTFUNCTION, is_connected);
+    fetch.at = other.at = begin_other; /* one of them is the first */
+    fetch.other = other.other = &third;
+    fetch_init(&third, &world, "/size/7");
     fetch_begin(&fetch);
-    UNTIL(world.loop, fetch.frees == 1);
+    UNTIL(world.loop, fetch.frees == 1 && other.frees == 1);
     CHECK_INT(reports.count, 1);
     CHECK_INT(reports.code, EVL_EBUSY);
     reports.count = 0;
     CHECK_FETCH(fetch, CURLE_ABORTED_BY_CALLBACK, 0, 0);
     CHECK_FETCH(other, CURLE_ABORTED_BY_CALLBACK, 0, 0);
+    UNTIL(world.loop, third.frees == 1);
+    CHECK_FETCH(third, CURLE_OK, 200, 7);
     fetch_open(&fetch, &world, "/size/5"); /* and everything is as before */
     UNTIL(world.loop, fetch.frees == 1);
     CHECK_FETCH(fetch, CURLE_OK, 200, 5);

@@ -53,6 +53,7 @@ struct evl_curl_transfer {
     void *arg;
     evl_free_fn arg_free;
     char *private_before; /* the handle's CURLOPT_PRIVATE */
+    int failed;           /* to be told CURLE_ABORTED_BY_CALLBACK */
 };
 
 /* A socket that curl waits for. */
@@ -139,17 +140,29 @@ static inline void evl_curl_dismantle(evl_curl *self)
 
 /* --- what evl calls */
 
-/* A hook that failed, or curl itself: no transfer can go on. */
+/* A hook that failed, or curl itself: no transfer can go on. They are taken out of curl's hands before the first is told, because curl takes
+ * no new ones as long as there is one of them. */
 static inline void evl_curl_fail(evl_curl *self, CURLMcode code)
 {
+    struct evl_curl_transfer *transfer;
     evl_exception exception;
     memset(&exception, 0, sizeof exception);
     exception.size = sizeof exception;
     exception.code = code == CURLM_ABORTED_BY_CALLBACK ? self->failure : -EIO;
-    exception.message = curl_multi_strerror(code);
+    exception.message =
+        code == CURLM_ABORTED_BY_CALLBACK ? "libcurl: a socket or a timeout cannot be waited for" : curl_multi_strerror(code);
+    for (transfer = self->transfers; transfer != NULL; transfer = transfer->next) {
+        transfer->failed = 1;
+        curl_multi_remove_handle(self->multi, transfer->easy);
+    }
     (void)evl_loop_call_exception_handler(self->loop, &exception);
-    while (self->multi != NULL && self->transfers != NULL)
-        evl_curl_finish(self, self->transfers, CURLE_ABORTED_BY_CALLBACK);
+    while (self->multi != NULL) {
+        for (transfer = self->transfers; transfer != NULL && !transfer->failed; transfer = transfer->next) {
+        }
+        if (transfer == NULL)
+            break;
+        evl_curl_finish(self, transfer, CURLE_ABORTED_BY_CALLBACK);
+    }
 }
 
 static inline void evl_curl_act(evl_curl *self, curl_socket_t fd, int events)
