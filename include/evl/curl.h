@@ -338,11 +338,27 @@ static inline CURLM *evl_curl_get_multi(evl_curl *self)
     return self != NULL ? self->multi : NULL;
 }
 
+static inline int evl_curl_code(const evl_curl *self, CURLMcode code)
+{
+    switch (code) {
+    case CURLM_ADDED_ALREADY:
+        return EVL_EBUSY;
+    case CURLM_OUT_OF_MEMORY:
+        return -ENOMEM;
+    case CURLM_RECURSIVE_API_CALL:
+        return EVL_EINVALIDSTATE;
+    case CURLM_ABORTED_BY_CALLBACK: /* one of evl's hooks */
+        return self->failure < 0 ? self->failure : -EIO;
+    default:
+        return -EINVAL;
+    }
+}
+
 /*
  * Begins a transfer: done is called when it is over, from the loop, never from here. Then, or when it is withdrawn, and also when this
  * function fails, arg_free(arg) is called (unless it is NULL), which may clean easy up. The handle stays yours, but until then its
- * CURLOPT_PRIVATE is evl's. Errors: -EINVAL (NULL), EVL_EBUSY (it is added already), EVL_EINVALIDSTATE (called by one of curl's own callbacks, such as a write function),
- * EVL_ECLOSED (the loop is closed), -ENOMEM, EVL_EWRONGTHREAD, EVL_EFORKED.
+ * CURLOPT_PRIVATE is evl's. Errors: -EINVAL (NULL), EVL_EBUSY (it is added already), EVL_EINVALIDSTATE (called by one of curl's own
+ * callbacks, such as a write function), EVL_ECLOSED (the loop is closed), -ENOMEM, EVL_EWRONGTHREAD, EVL_EFORKED.
  */
 static inline int evl_curl_add(evl_curl *self, CURL *easy, evl_curl_done_fn done, void *arg, evl_free_fn arg_free)
 {
@@ -358,11 +374,7 @@ static inline int evl_curl_add(evl_curl *self, CURL *easy, evl_curl_done_fn done
     else if ((transfer = (struct evl_curl_transfer *)calloc(1, sizeof *transfer)) == NULL)
         failure = -ENOMEM;
     else if ((code = curl_multi_add_handle(self->multi, easy)) != CURLM_OK) {
-        failure = code == CURLM_ADDED_ALREADY            ? (int)EVL_EBUSY
-                  : code == CURLM_OUT_OF_MEMORY          ? -ENOMEM
-                  : code == CURLM_ABORTED_BY_CALLBACK    ? self->failure
-                  : code == CURLM_RECURSIVE_API_CALL     ? (int)EVL_EINVALIDSTATE
-                                                         : -EINVAL;
+        failure = evl_curl_code(self, code);
         if (code == CURLM_ABORTED_BY_CALLBACK)
             curl_multi_remove_handle(self->multi, easy);
     }
