@@ -6,6 +6,7 @@ pub(crate) mod address;
 pub(crate) mod connect;
 pub mod datagram;
 pub(crate) mod endpoint;
+mod life;
 pub(crate) mod listen;
 pub(crate) mod pipe;
 pub mod protocol;

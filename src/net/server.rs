@@ -6,9 +6,10 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::life;
 use super::listen::{self, Socket};
 use super::protocol::Protocol;
-use super::transport::{self, TransportRef};
+use super::transport::TransportRef;
 use crate::engine::callback::{Callback, FreeArg};
 use crate::engine::context::{Captured, Word};
 use crate::engine::event_loop::{EventLoop, Owned};
@@ -213,7 +214,7 @@ impl Server {
 
     /// Closes or aborts every connection: how many there are.
     pub(crate) fn end_clients(&self, lp: &Owned, abort: bool) -> c_int {
-        let clients: Vec<TransportRef> = transport::all(lp).filter(|client| ptr::eq(client.server(), self)).collect();
+        let clients: Vec<TransportRef> = life::all(lp).filter(|client| ptr::eq(client.server(), self)).collect();
         for client in &clients {
             if abort { client.force_close(lp, 0) } else { client.close(lp) }
         }

@@ -2,7 +2,7 @@
 //! it reads (`read`), writes (`write`), or both.
 //!
 //! The loop keeps a transport until its protocol was told that the connection is lost; then the descriptor is closed, and what the host
-//! gave is released. Nothing of the protocol is called re-entrantly but pause_writing, which tells whoever writes.
+//! gave is released (`life`). Nothing of the protocol is called re-entrantly but pause_writing, which tells whoever writes.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
@@ -12,18 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 use super::listen;
-use super::protocol::{self, Callbacks, Protocol};
+use super::protocol::Callbacks;
 use super::server::Server;
 use super::write_queue::WriteQueue;
 use crate::engine::callback::FreeArg;
-use crate::engine::context::{Captured, Word};
+use crate::engine::context::Word;
 use crate::engine::event_loop::{EventLoop, Owned};
-use crate::engine::exception::Raised;
-use crate::engine::operations::{NOWHERE, Operation};
+use crate::engine::lifetime;
 use crate::engine::runnable::Runnable;
 use crate::engine::source::REFUSED;
-use crate::engine::{debug, lifetime, thread};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::poller::{READ, WRITE};
 
 /// It can read.
@@ -87,12 +85,12 @@ impl Default for Writing {
 
 /// What only few transports have.
 #[derive(Default)]
-struct Rare {
+pub(super) struct Rare {
     /// Args of protocols that were replaced, to be released when no call of the protocol is on the stack.
-    retired: Vec<FreeArg>,
+    pub(super) retired: Vec<FreeArg>,
     data_free: Option<FreeArg>,
     /// Where the context is kept instead.
-    shared_context: Option<*mut Word>,
+    pub(super) shared_context: Option<*mut Word>,
     /// The peer's address, once it was asked for.
     peer: Vec<u8>,
 }
@@ -100,30 +98,30 @@ struct Rare {
 /// A transport. Small, because there may be many: what is not always needed is elsewhere.
 #[repr(C)]
 pub struct Transport {
-    kind: &'static Runnable,
-    event_loop: *const EventLoop,
-    refs: AtomicU32,
+    pub(super) kind: &'static Runnable,
+    pub(super) event_loop: *const EventLoop,
+    pub(super) refs: AtomicU32,
     pub(super) flags: AtomicU32,
     /// -1 once it is closed.
-    fd: AtomicI32,
+    pub(super) fd: AtomicI32,
     /// Where it stands among what the loop has under way.
-    place: Cell<u32>,
-    callbacks: UnsafeCell<Arc<Callbacks>>,
-    arg: UnsafeCell<FreeArg>,
+    pub(super) place: Cell<u32>,
+    pub(super) callbacks: UnsafeCell<Arc<Callbacks>>,
+    pub(super) arg: UnsafeCell<FreeArg>,
     /// The context in which the protocol is called.
-    context: Cell<Word>,
-    writing: UnsafeCell<Option<Box<Writing>>>,
-    rare: UnsafeCell<Option<Box<Rare>>>,
-    server: UnsafeCell<Option<Arc<Server>>>,
-    data: AtomicPtr<c_void>,
+    pub(super) context: Cell<Word>,
+    pub(super) writing: UnsafeCell<Option<Box<Writing>>>,
+    pub(super) rare: UnsafeCell<Option<Box<Rare>>>,
+    pub(super) server: UnsafeCell<Option<Arc<Server>>>,
+    pub(super) data: AtomicPtr<c_void>,
     /// What connection_lost is told.
-    lost_code: Cell<c_int>,
+    pub(super) lost_code: Cell<c_int>,
     /// Calls of the protocol on the stack.
-    calls: Cell<u32>,
+    pub(super) calls: Cell<u32>,
 }
 
 /// What the ready queue and the poller do with one.
-static KIND: Runnable = Runnable { run: turn_of, abandon: drop_entry, note };
+pub(super) static KIND: Runnable = Runnable { run: turn_of, abandon: drop_entry, note };
 
 /// Its descriptor is ready.
 ///
@@ -176,7 +174,7 @@ unsafe fn drop_entry(object: *const ()) {
 }
 
 /// A counted reference to a transport.
-pub(crate) struct TransportRef(*const Transport);
+pub(crate) struct TransportRef(pub(super) *const Transport);
 
 // SAFETY: a transport may be referred to from any thread.
 unsafe impl Send for TransportRef {}
@@ -231,62 +229,6 @@ pub(super) unsafe fn enter<'a>(arg: *mut c_void) -> Option<(&'a Transport, Owned
 }
 
 impl Transport {
-    /// Takes a descriptor over. The loop keeps the transport until its connection is lost. On failure the descriptor stays the
-    /// caller's.
-    pub(crate) fn create(
-        lp: &Owned,
-        fd: c_int,
-        flags: u32,
-        protocol: Protocol,
-        context: Captured,
-        server: Option<&Arc<Server>>,
-    ) -> Result<TransportRef> {
-        let Protocol { callbacks, arg } = protocol;
-        lp.count_object();
-        let this = TransportRef(Box::into_raw(Box::new(Transport {
-            kind: &KIND,
-            event_loop: lp.pointer(),
-            refs: AtomicU32::new(1),
-            flags: AtomicU32::new(flags),
-            fd: AtomicI32::new(-1),
-            place: Cell::new(NOWHERE),
-            callbacks: UnsafeCell::new(callbacks),
-            arg: UnsafeCell::new(arg),
-            context: Cell::new(context.into_word()),
-            writing: UnsafeCell::new(None),
-            rare: UnsafeCell::new(None),
-            server: UnsafeCell::new(None),
-            data: AtomicPtr::new(ptr::null_mut()),
-            lost_code: Cell::new(0),
-            calls: Cell::new(0),
-        })));
-        // SAFETY: it is removed before the descriptor is closed, which the loop's reference outlives.
-        unsafe { lp.add_source(fd, ptr::from_ref(&*this).cast()) }?;
-        this.fd.store(fd, Ordering::Relaxed);
-        if let Some(server) = server {
-            server.attach();
-            // SAFETY: nobody else knows the transport.
-            unsafe { *this.server.get() = Some(server.clone()) };
-        }
-        this.retain();
-        this.place.set(lp.begin(Operation { object: ptr::from_ref(&*this).cast(), abandon, is_task: false }));
-        Ok(this)
-    }
-
-    /// Makes a connected socket a transport, whose protocol is told by the loop's next iteration. On failure it stays the caller's.
-    pub(crate) fn open(
-        lp: &Owned,
-        fd: c_int,
-        protocol: Protocol,
-        context: Captured,
-        server: Option<&Arc<Server>>,
-    ) -> Result<TransportRef> {
-        lp.reserve(1)?;
-        let this = Transport::create(lp, fd, READS | WRITES | SOCKET, protocol, context, server)?;
-        this.schedule_start(lp)?;
-        Ok(this)
-    }
-
     /// The kernel will not watch the descriptor. A device is always ready then, and has its turns; anything else is closed.
     fn on_refusal(&self, lp: &Owned) {
         if self.has(LOSING) || self.wanted() == 0 {
@@ -341,12 +283,12 @@ impl Transport {
         drop(taken);
     }
 
-    fn rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> Option<R> {
+    pub(super) fn rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> Option<R> {
         // SAFETY: the owner's; no borrow is held over another.
         unsafe { (*self.rare.get()).as_deref_mut().map(f) }
     }
 
-    fn change_rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> R {
+    pub(super) fn change_rare<R>(&self, f: impl FnOnce(&mut Rare) -> R) -> R {
         // SAFETY: as above.
         f(unsafe { (*self.rare.get()).get_or_insert_default() })
     }
@@ -400,221 +342,6 @@ impl Transport {
     /// As callbacks of the host get it.
     pub(crate) fn pointer(&self) -> *mut Transport {
         ptr::from_ref(self).cast_mut()
-    }
-
-    pub(super) fn callbacks(&self) -> &Callbacks {
-        // SAFETY: replaced by the loop's owner only; what is taken out of it is copied before the host's code runs.
-        unsafe { &*self.callbacks.get() }
-    }
-
-    pub(super) fn arg(&self) -> *mut c_void {
-        // SAFETY: as above.
-        unsafe { (*self.arg.get()).pointer() }
-    }
-
-    /// Calls a function of the protocol; `name` is asyncio's. None: nothing of the transport is to be touched any more, or the
-    /// function failed, which the exception handler was told; a `fatal` failure closes the transport.
-    pub(super) fn call(
-        &self,
-        lp: &Owned,
-        name: &str,
-        fatal: bool,
-        host: &mut dyn FnMut(*mut Transport, *mut c_void) -> c_int,
-    ) -> Option<c_int> {
-        let (this, arg) = (self.pointer(), self.arg());
-        self.calls.set(self.calls.get() + 1);
-        // SAFETY: the word stays in the transport, which the caller has a reference of, or in the process of the protocol.
-        let called = unsafe { lp.call_host(self.context_at(), || host(this, arg)) };
-        self.called(lp, name, fatal, called)
-    }
-
-    /// [`Transport::call`] of what tells whoever writes to pause: from inside of a callback of the host's.
-    pub(super) fn call_within(
-        &self,
-        lp: &Owned,
-        name: &str,
-        host: &mut dyn FnMut(*mut Transport, *mut c_void) -> c_int,
-    ) -> Option<c_int> {
-        let (this, arg) = (self.pointer(), self.arg());
-        self.calls.set(self.calls.get() + 1);
-        // SAFETY: as above.
-        let called = unsafe { lp.call_host_within(self.context_at(), || host(this, arg)) };
-        self.called(lp, name, false, called)
-    }
-
-    fn context_at(&self) -> *mut Word {
-        self.rare(|rare| rare.shared_context).flatten().unwrap_or(self.context.as_ptr())
-    }
-
-    /// Has the protocol be called in the context kept at `at`, which outlives the protocol's arg.
-    pub(crate) fn share_context(&self, at: *mut Word) {
-        self.change_rare(|rare| rare.shared_context = Some(at));
-    }
-
-    /// What follows from how a call of the protocol went.
-    fn called(
-        &self,
-        lp: &Owned,
-        name: &str,
-        fatal: bool,
-        called: Result<(c_int, Option<Box<Raised>>)>,
-    ) -> Option<c_int> {
-        self.calls.set(self.calls.get() - 1);
-        if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
-            return None;
-        }
-        let (code, raised) = match called {
-            Ok((answer, None)) => {
-                self.release_retired();
-                return Some(answer);
-            }
-            Ok((_, Some(raised))) => (raised.code, Some(raised)),
-            Err(error) => (error.code(), None),
-        };
-        let prefix = if fatal { "Fatal error: " } else { "" };
-        let owner = if self.has(OF_PROCESS) { "pipe_" } else { "" };
-        self.tell(lp, code, &format!("{prefix}protocol.{owner}{name}() call failed"), raised);
-        self.release_retired();
-        if fatal {
-            self.force_close(lp, code);
-        }
-        None
-    }
-
-    /// Releases args of protocols that were replaced while they were being called.
-    fn release_retired(&self) {
-        if self.calls.get() == 0 {
-            let retired = self.rare(|rare| std::mem::take(&mut rare.retired));
-            drop(retired);
-        }
-    }
-
-    /// Tells the exception handler of a failure.
-    pub(super) fn tell(&self, lp: &Owned, code: c_int, what: &str, raised: Option<Box<Raised>>) {
-        protocol::tell(lp, ptr::from_ref(self).cast(), code, what, raised);
-    }
-
-    /// A system call has failed for good: `_fatal_error`. What a peer or a terminal does by going away is told in debug mode only.
-    pub(super) fn fail(&self, lp: &Owned, error: Error, what: &str) {
-        if self.has(WRITES) || error.code() == -libc::EIO {
-            if lp.event_loop().debug() {
-                lp.log(debug::DEBUG, &format!("{}: {what}: {}", self.repr(), code_text(error)));
-            }
-        } else {
-            self.tell(lp, error.code(), what, None);
-        }
-        self.force_close(lp, error.code());
-    }
-
-    /// [`Transport::start`] by the ready queue.
-    pub(crate) fn schedule_start(&self, lp: &Owned) -> Result<()> {
-        self.schedule(lp, super::pipe::start)
-    }
-
-    /// Closes a transport that no protocol is to be told of.
-    pub(crate) fn discard(&self, lp: &Owned) {
-        lp.remove_source(self.fd(), true);
-        self.finish();
-        self.forget(lp);
-    }
-
-    /// The loop gives it up.
-    fn forget(&self, lp: &Owned) {
-        lp.end_operation(self.place.replace(NOWHERE));
-        // SAFETY: the loop's reference; the caller has another one.
-        unsafe { Transport::release_ptr(self) };
-    }
-
-    /// The protocol is told that the connection is made, and reading begins. Called once, by the ready queue.
-    pub(crate) fn start(&self, lp: &Owned) {
-        if let Some(made) = self.callbacks().connection_made {
-            let call = self.call(lp, "connection_made", true, &mut |this, arg| {
-                // SAFETY: the host gave the function with its arg.
-                unsafe { made(this, arg) };
-                0
-            });
-            if call.is_none() {
-                return;
-            }
-        }
-        if self.has(LOST) {
-            return;
-        }
-        self.set(STARTED | if self.has(READS | DEVICE) { 0 } else { WATCHES_PEER });
-        self.update_interest(lp);
-    }
-
-    /// `transport.close`: what is queued is written first.
-    pub(crate) fn close(&self, lp: &Owned) {
-        if self.is_closing() {
-            return;
-        }
-        self.set(CLOSING);
-        if self.queue_size() == 0 {
-            self.lose(lp, 0);
-        } else {
-            self.update_interest(lp);
-        }
-    }
-
-    /// `transport.abort`: what is queued is dropped. 0: the host wants it.
-    pub(crate) fn force_close(&self, lp: &Owned, code: c_int) {
-        if self.has(LOSING) {
-            return;
-        }
-        self.set(CLOSING);
-        self.lose(lp, code);
-        self.drop_writing(true);
-    }
-
-    /// connection_lost follows by the ready queue.
-    pub(super) fn lose(&self, lp: &Owned, code: c_int) {
-        if self.has(LOSING) {
-            return;
-        }
-        self.set(CLOSING | LOSING);
-        self.clear(PAUSE_DUE);
-        self.lost_code.set(code);
-        self.update_interest(lp);
-        let _ = self.schedule(lp, deliver_lost);
-    }
-
-    /// `transport.set_protocol`. The arg of the one before is released when no call of it is on the stack.
-    pub(crate) fn set_protocol(&self, protocol: Protocol) -> Result<()> {
-        if self.has(LOST) {
-            return Err(Error::INVALID_STATE.detail(|| "the transport is closed".into()));
-        }
-        let Protocol { callbacks, arg } = protocol;
-        // SAFETY: the owner's; dropped after they were taken out, because that calls the host.
-        let (old_table, old) = unsafe {
-            (std::mem::replace(&mut *self.callbacks.get(), callbacks), std::mem::replace(&mut *self.arg.get(), arg))
-        };
-        drop(old_table);
-        if self.calls.get() > 0 {
-            self.change_rare(|rare| rare.retired.push(old));
-        }
-        Ok(())
-    }
-
-    /// Closes the descriptor and releases what the host gave.
-    fn finish(&self) {
-        self.set(CLOSING | LOSING | LOST);
-        let fd = self.fd.swap(-1, Ordering::Relaxed);
-        if fd >= 0 {
-            // SAFETY: the descriptor is the transport's.
-            unsafe { libc::close(fd) };
-        }
-        // SAFETY: the owner's, or nobody's any more; dropped after all was taken out, because that calls the host.
-        let gone = unsafe {
-            (
-                std::mem::replace(&mut *self.callbacks.get(), Callbacks::default().shared()),
-                std::mem::replace(&mut *self.arg.get(), FreeArg::none()),
-                self.rare(|rare| std::mem::take(&mut rare.retired)),
-                (*self.writing.get()).take(),
-            )
-        };
-        drop(gone);
-        self.context.replace(Word::NONE).release();
     }
 
     /// The address its socket is bound to.
@@ -694,55 +421,5 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-fn code_text(error: Error) -> String {
-    crate::error::describe(error.code()).to_string_lossy().into_owned()
-}
-
-/// The connection is lost: the last that the protocol is told.
-unsafe extern "C-unwind" fn deliver_lost(arg: *mut c_void) {
-    // SAFETY: the entry has a reference.
-    let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    let code = this.lost_code.get();
-    if let Some(lost) = this.callbacks().connection_lost {
-        let call = this.call(&lp, "connection_lost", true, &mut |transport, arg| {
-            // SAFETY: the host gave the function with its arg.
-            unsafe { lost(transport, code, arg) };
-            0
-        });
-        if call.is_none() && thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
-            return;
-        }
-    }
-    lp.remove_source(this.fd(), true);
-    this.finish();
-    // SAFETY: the owner's, and taken once.
-    let server = unsafe { (*this.server.get()).take() };
-    this.forget(&lp);
-    if let Some(server) = server {
-        server.detach(&lp);
-    }
-}
-
-/// The loop's transports.
-pub(super) fn all(lp: &Owned) -> impl Iterator<Item = TransportRef> + use<> {
-    let found: Vec<TransportRef> = lp.with(|state| {
-        // SAFETY: the loop has a reference of each.
-        state.operations.of(abandon).map(|object| TransportRef::new(unsafe { &*object.cast() })).collect()
-    });
-    found.into_iter()
-}
-
-/// The loop is closed.
-///
-/// # Safety
-/// `object` is a transport, and a reference that is given up.
-unsafe fn abandon(object: *const ()) {
-    // SAFETY: by this function's contract.
-    unsafe {
-        (*object.cast::<Transport>()).finish();
-        Transport::release_ptr(object.cast());
     }
 }
