@@ -134,6 +134,8 @@ typedef enum evl_error {
     EVL_ESTOPPED = -20022,
     // It was shut down: an executor, a task group.
     EVL_ESHUTDOWN = -20023,
+    // sendfile(2) cannot send this file, or not to there: asyncio.SendfileNotAvailableError.
+    EVL_ENOSENDFILE = -20024,
     // getaddrinfo, getnameinfo: the host has no address of this family.
     EVL_EAI_ADDRFAMILY = -20101,
     // getaddrinfo, getnameinfo: the name server does not answer now: try again.
@@ -2336,6 +2338,36 @@ int evl_loop_connect_accepted_socket(evl_loop *event_loop,
                                      void *arg,
                                      evl_free_fn arg_free,
                                      evl_future **out);
+
+// Sends count bytes of the file file_fd, from offset on, or up to its end if that comes first, to the transport's
+// peer, behind what is queued: loop.sendfile. count 0: up to its end. The result is how many bytes were sent
+// (evl_future_result_int).
+//
+// A regular file or a block device goes to a stream socket by sendfile(2). Anything else (a pipe, a socket, a
+// device as the file; a transport that is no socket; what the kernel refuses) is read in the loop's thread, a piece
+// whenever there is room for it, and a file that has nothing yet is waited for; with fallback 0 that is
+// EVL_ENOSENDFILE, of the call or of the future. The file must stay open until the future is done. Its own
+// position is neither used nor moved (asyncio moves it), unless it has no others, where offset must be 0.
+//
+// Until the future is done, nothing is read (evl_transport_pause_reading and _resume_reading count from then on), and
+// writing is EVL_EBUSY, as is a second sendfile. evl_transport_close and _write_eof wait for the file's end. A cancel
+// ends it where it is; the transport goes on. When the connection is lost, the future fails with the code that
+// connection_lost is told, or with -ECONNABORTED where that is 0. What fails of the file leaves the transport open.
+// SIGPIPE is never raised. How much was sent of what has failed or was cancelled is not told.
+//
+// *out is your reference to the future, which may be done already; out may be NULL. On the loop's thread. Errors of
+// the call, which then has sent nothing: -EPIPE (the transport is closing), EVL_EINVALIDSTATE (after write_eof),
+// EVL_EBUSY (a file is being sent; file_fd has a reader), EVL_ENOSENDFILE, -EOPNOTSUPP (the transport only reads),
+// -EBADF, -EISDIR, -ESPIPE, -EINVAL (NULL; offset or count negative; a transport of another loop), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_loop_sendfile(evl_loop *event_loop,
+                      evl_transport *transport,
+                      int file_fd,
+                      int64_t offset,
+                      int64_t count,
+                      int fallback,
+                      evl_future **out);
 
 // Writes the address the transport's socket is bound to, a struct sockaddr, and returns how many bytes it has (more
 // than size: it was cut). transport.get_extra_info('sockname'). evl_address_format makes it text.

@@ -60,6 +60,8 @@ pub enum evl_error {
     EVL_ESTOPPED = -20022,
     /// It was shut down: an executor, a task group.
     EVL_ESHUTDOWN = -20023,
+    /// sendfile(2) cannot send this file, or not to there: asyncio.SendfileNotAvailableError.
+    EVL_ENOSENDFILE = -20024,
     /// getaddrinfo, getnameinfo: the host has no address of this family.
     EVL_EAI_ADDRFAMILY = -20101,
     /// getaddrinfo, getnameinfo: the name server does not answer now: try again.

@@ -6,6 +6,7 @@ use super::event_loop::evl_loop;
 use super::future::evl_future;
 use super::own;
 use crate::error::Result;
+use crate::net::file::Part;
 use crate::net::sock::{self, Action, Connect, Recv, Send, SendFile};
 
 /// Receives at most size bytes: loop.sock_recv. The result is bytes (evl_future_result_bytes); none at the
@@ -177,7 +178,7 @@ pub unsafe extern "C-unwind" fn evl_loop_sock_sendfile(
     out: *mut *mut evl_future,
 ) -> c_int {
     // SAFETY: a live loop or NULL; out is writable or NULL.
-    unsafe { start(event_loop, fd, out, || Ok(Action::SendFile(SendFile::new(file_fd, offset, count)?))) }
+    unsafe { start(event_loop, fd, out, || Ok(Action::SendFile(SendFile::new(Part::new(file_fd, offset, count)?)))) }
 }
 
 /// The body of each.

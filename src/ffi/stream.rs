@@ -11,7 +11,9 @@ use super::{options, own};
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::Owned;
 use crate::error::{Error, Result};
+use crate::net::file::Part;
 use crate::net::stream::{self, Client, Wanted};
+use crate::net::transport::TransportRef;
 
 /// Where evl_loop_create_connection connects to, and how. Initialise with evl_connect_options_init; a field that
 /// is zero has its default.
@@ -151,6 +153,50 @@ pub unsafe extern "C-unwind" fn evl_loop_connect_accepted_socket(
         own::on_loop(event_loop, |lp| {
             let client = client(lp, protocol, arg)?;
             own::give_future(out, stream::adopt(lp, fd, client)?);
+            Ok(0)
+        })
+    }
+}
+
+/// Sends count bytes of the file file_fd, from offset on, or up to its end if that comes first, to the transport's
+/// peer, behind what is queued: loop.sendfile. count 0: up to its end. The result is how many bytes were sent
+/// (evl_future_result_int).
+///
+/// A regular file or a block device goes to a stream socket by sendfile(2). Anything else (a pipe, a socket, a
+/// device as the file; a transport that is no socket; what the kernel refuses) is read in the loop's thread, a piece
+/// whenever there is room for it, and a file that has nothing yet is waited for; with fallback 0 that is
+/// EVL_ENOSENDFILE, of the call or of the future. The file must stay open until the future is done. Its own
+/// position is neither used nor moved (asyncio moves it), unless it has no others, where offset must be 0.
+///
+/// Until the future is done, nothing is read (evl_transport_pause_reading and _resume_reading count from then on), and
+/// writing is EVL_EBUSY, as is a second sendfile. evl_transport_close and _write_eof wait for the file's end. A cancel
+/// ends it where it is; the transport goes on. When the connection is lost, the future fails with the code that
+/// connection_lost is told, or with -ECONNABORTED where that is 0. What fails of the file leaves the transport open.
+/// SIGPIPE is never raised. How much was sent of what has failed or was cancelled is not told.
+///
+/// *out is your reference to the future, which may be done already; out may be NULL. On the loop's thread. Errors of
+/// the call, which then has sent nothing: -EPIPE (the transport is closing), EVL_EINVALIDSTATE (after write_eof),
+/// EVL_EBUSY (a file is being sent; file_fd has a reader), EVL_ENOSENDFILE, -EOPNOTSUPP (the transport only reads),
+/// -EBADF, -EISDIR, -ESPIPE, -EINVAL (NULL; offset or count negative; a transport of another loop), EVL_ECLOSED,
+/// EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_loop_sendfile(
+    event_loop: *mut evl_loop,
+    transport: *mut evl_transport,
+    file_fd: c_int,
+    offset: i64,
+    count: i64,
+    fallback: c_int,
+    out: *mut *mut evl_future,
+) -> c_int {
+    // SAFETY: a live loop and transport, or NULL; out is writable or NULL.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let transport = TransportRef::new(own::borrow(transport)?);
+            let part = Part::new(file_fd, offset, count)?;
+            if let Some(future) = transport.sendfile(lp, part, fallback != 0, !out.is_null())? {
+                own::give_future(out, future);
+            }
             Ok(0)
         })
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use super::protocol::{self, Callbacks, Protocol};
 use super::server::Server;
 use super::transport::{
-    CLOSING, DEVICE, KIND, LOSING, LOST, OF_PROCESS, PAUSE_DUE, READS, SOCKET, STARTED, Transport, TransportRef,
-    WATCHES_PEER, WRITES, enter,
+    CLOSING, DEVICE, KIND, LOSING, LOST, OF_PROCESS, PAUSE_DUE, READS, SENDING, SOCKET, STARTED, Transport,
+    TransportRef, WATCHES_PEER, WRITES, enter,
 };
 use crate::engine::callback::FreeArg;
 use crate::engine::context::{Captured, Word};
@@ -220,13 +220,13 @@ impl Transport {
         self.update_interest(lp);
     }
 
-    /// `transport.close`: what is queued is written first.
+    /// `transport.close`: what is queued is written first, and so is a file that is being sent.
     pub(crate) fn close(&self, lp: &Owned) {
         if self.is_closing() {
             return;
         }
         self.set(CLOSING);
-        if self.queue_size() == 0 {
+        if self.queue_size() == 0 && !self.has(SENDING) {
             self.lose(lp, 0);
         } else {
             self.update_interest(lp);
@@ -253,6 +253,7 @@ impl Transport {
         self.lost_code.set(code);
         self.update_interest(lp);
         let _ = self.schedule(lp, deliver_lost);
+        self.lose_sending(lp, code);
     }
 
     /// `transport.set_protocol`. The arg of the one before is released when no call of it is on the stack.

@@ -4,7 +4,8 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use super::transport::{
-    CLOSING, READ_EOF, READING_PAUSED, READS, SOCKET, STARTED, TURN_DUE, Transport, WATCHES_PEER, WRITES, enter,
+    CLOSING, READ_EOF, READING_PAUSED, READS, SENDING, SOCKET, STARTED, TURN_DUE, Transport, WATCHES_PEER, WRITES,
+    enter,
 };
 use crate::engine::event_loop::Owned;
 use crate::engine::thread;
@@ -16,7 +17,7 @@ const TURNS: u32 = 4;
 impl Transport {
     /// `transport.is_reading`.
     pub(crate) fn is_reading(&self) -> bool {
-        self.has(READS) && !self.has(READING_PAUSED | CLOSING | READ_EOF)
+        self.has(READS) && !self.has(READING_PAUSED | CLOSING | READ_EOF | SENDING)
     }
 
     fn check_reads(&self) -> Result<()> {
@@ -29,7 +30,7 @@ impl Transport {
     /// `transport.pause_reading`.
     pub(crate) fn pause_reading(&self, lp: &Owned) -> Result<()> {
         self.check_reads()?;
-        if self.is_reading() {
+        if !self.has(READING_PAUSED | CLOSING | READ_EOF) {
             self.set(READING_PAUSED);
             self.update_interest(lp);
         }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 use super::listen;
 use super::protocol::Callbacks;
+use super::sendfile::Sending;
 use super::server::Server;
 use super::write_queue::WriteQueue;
 use crate::engine::callback::FreeArg;
@@ -23,6 +24,7 @@ use crate::engine::runnable::Runnable;
 use crate::engine::source::REFUSED;
 use crate::error::Result;
 use crate::poller::{READ, WRITE};
+use crate::task::operation::OperationRef;
 
 /// It can read.
 pub(crate) const READS: u32 = 1;
@@ -66,12 +68,18 @@ pub(super) const READ_EOF: u32 = 1 << 17;
 pub(super) const WRITE_EOF: u32 = 1 << 18;
 /// A pipe's queue was written just now, which has most likely filled it: what is written more waits until the system says.
 pub(super) const FULL: u32 = 1 << 19;
+/// A file is being sent, behind what is queued.
+pub(super) const SENDING: u32 = 1 << 21;
+/// There is nothing to be read from that file yet.
+pub(super) const FILE_WAITS: u32 = 1 << 22;
 
 /// What waits to be written, and when the protocol is told of that.
 pub(super) struct Writing {
     pub(super) queue: WriteQueue,
     pub(super) high: usize,
     pub(super) low: usize,
+    /// The file that is being sent.
+    pub(super) sending: Option<OperationRef<Sending>>,
 }
 
 /// The limits that a transport begins with.
@@ -79,7 +87,7 @@ pub(super) const LIMITS: (usize, usize) = (64 * 1024, 16 * 1024);
 
 impl Default for Writing {
     fn default() -> Self {
-        Writing { queue: WriteQueue::new(), high: LIMITS.0, low: LIMITS.1 }
+        Writing { queue: WriteQueue::new(), high: LIMITS.0, low: LIMITS.1, sending: None }
     }
 }
 
@@ -256,7 +264,7 @@ impl Transport {
     /// What it waits for.
     fn wanted(&self) -> u8 {
         let reads = self.is_reading() && self.has(STARTED) && !self.has(READ_EOF) || self.has(WATCHES_PEER);
-        let writes = self.queue_size() > 0;
+        let writes = self.queue_size() > 0 || self.has(SENDING) && !self.has(FILE_WAITS);
         (u8::from(reads) * READ) | (u8::from(writes) * WRITE)
     }
 
@@ -392,7 +400,7 @@ impl Transport {
             text.push_str(if self.is_reading() && self.has(STARTED) { " polling" } else { " idle" });
         }
         if self.has(WRITES) {
-            text.push_str(if self.queue_size() > 0 { " polling" } else { " idle" });
+            text.push_str(if self.queue_size() > 0 || self.has(SENDING) { " polling" } else { " idle" });
             let _ = write!(text, " bufsize={}", self.queue_size());
         }
         text.push('>');

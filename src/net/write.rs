@@ -5,9 +5,10 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::sigpipe;
 use super::transport::{
-    CLOSING, DEVICE, FULL, LIMITS, LOSING, PAUSE_DUE, READS, SOCKET, Transport, WATCHES_PEER, WRITE_EOF, WRITES,
-    WRITING_PAUSED, enter,
+    CLOSING, DEVICE, FILE_WAITS, FULL, LIMITS, LOSING, PAUSE_DUE, READS, SENDING, SOCKET, Transport, WATCHES_PEER,
+    WRITE_EOF, WRITES, WRITING_PAUSED, enter,
 };
 use super::write_queue::MOST;
 use crate::engine::callback::FreeArg;
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 const RWF_NOSIGNAL: isize = 0x100;
 
 impl Transport {
-    fn check_writes(&self) -> Result<()> {
+    pub(super) fn check_writes(&self) -> Result<()> {
         if !self.has(WRITES) {
             return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
         }
@@ -27,6 +28,9 @@ impl Transport {
         }
         if self.has(WRITE_EOF) {
             return Err(Error::INVALID_STATE.detail(|| "nothing can be written after write_eof".into()));
+        }
+        if self.has(SENDING) {
+            return Err(Error::BUSY.detail(|| "unable to write; sendfile is in progress".into()));
         }
         Ok(())
     }
@@ -113,7 +117,7 @@ impl Transport {
     }
 
     /// Writes what can be written now: how much that is. None: it failed, and the transport is closing.
-    fn write_now(&self, lp: &Owned, pieces: &[libc::iovec]) -> Option<usize> {
+    pub(super) fn write_now(&self, lp: &Owned, pieces: &[libc::iovec]) -> Option<usize> {
         let result = if self.has(SOCKET) {
             send(self.fd(), pieces)
         } else if self.has(DEVICE) {
@@ -157,7 +161,7 @@ impl Transport {
         if self.has(LOSING) {
             return;
         }
-        if self.queue_size() == 0 && self.has(WRITE_EOF) {
+        if self.queue_size() == 0 && self.has(WRITE_EOF) && !self.has(SENDING) {
             self.end_writing();
         }
         if !self.has(SOCKET) {
@@ -169,11 +173,32 @@ impl Transport {
         if self.queue_size() > 0 || self.has(LOSING) || !lp.event_loop().is_owned_here() {
             return;
         }
+        if self.has(SENDING) {
+            self.send_file(lp);
+        } else {
+            self.all_written(lp);
+        }
+    }
+
+    /// Nothing is queued any more.
+    fn all_written(&self, lp: &Owned) {
         self.update_interest(lp);
         self.drop_writing(false);
         if self.is_closing() {
             self.lose(lp, 0);
         }
+    }
+
+    /// A file is not being sent any more.
+    pub(super) fn sending_ended(&self, lp: &Owned) {
+        if self.queue_size() > 0 {
+            self.update_interest(lp);
+            return;
+        }
+        if self.has(WRITE_EOF) {
+            self.end_writing();
+        }
+        self.all_written(lp);
     }
 
     /// Tells the protocol to pause when there is too much.
@@ -255,7 +280,7 @@ impl Transport {
             self.close(lp);
         } else if !self.has(CLOSING | WRITE_EOF) {
             self.set(WRITE_EOF);
-            if self.queue_size() == 0 {
+            if self.queue_size() == 0 && !self.has(SENDING) {
                 self.end_writing();
             }
         }
@@ -281,8 +306,13 @@ impl Transport {
 
     /// The descriptor is writable.
     pub(super) fn on_writable(&self, lp: &Owned) {
-        if !self.has(LOSING) && self.queue_size() > 0 {
+        if self.has(LOSING) {
+            return;
+        }
+        if self.queue_size() > 0 {
             self.flush(lp);
+        } else if self.has(SENDING) && !self.has(FILE_WAITS) {
+            self.send_file(lp);
         }
     }
 
@@ -301,7 +331,7 @@ impl Transport {
             self.update_interest(lp);
             return;
         }
-        self.force_close(lp, if self.queue_size() > 0 { Error::BROKEN_PIPE.code() } else { 0 });
+        self.force_close(lp, if self.queue_size() > 0 || self.has(SENDING) { Error::BROKEN_PIPE.code() } else { 0 });
     }
 }
 
@@ -351,32 +381,6 @@ fn write_pipe(fd: c_int, pieces: &[libc::iovec]) -> Result<usize> {
             result => return result,
         }
     }
-    write_masked(fd, pieces)
-}
-
-/// Blocks SIGPIPE in this thread meanwhile, and takes the one that comes.
-#[cold]
-fn write_masked(fd: c_int, pieces: &[libc::iovec]) -> Result<usize> {
-    let mut sigpipe = MaybeUninit::<libc::sigset_t>::zeroed();
-    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: sets are initialised before use; the pieces are readable. One that is pending already is whoever's who blocks it.
-    unsafe {
-        libc::sigemptyset(sigpipe.as_mut_ptr());
-        libc::sigaddset(sigpipe.as_mut_ptr(), libc::SIGPIPE);
-        libc::pthread_sigmask(libc::SIG_BLOCK, sigpipe.as_ptr(), before.as_mut_ptr());
-        let was_blocked = libc::sigismember(before.as_ptr(), libc::SIGPIPE) == 1;
-        let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
-        let was_pending = was_blocked
-            && libc::sigpending(pending.as_mut_ptr()) == 0
-            && libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1;
-        let result = check(libc::writev(fd, pieces.as_ptr(), pieces.len() as c_int));
-        if result == Err(Error::BROKEN_PIPE) && !was_pending {
-            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            while libc::sigtimedwait(sigpipe.as_ptr(), ptr::null_mut(), &raw const at_once) < 0
-                && Error::last_os().code() == -libc::EINTR
-            {}
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
-        result
-    }
+    // SAFETY: the pieces are readable.
+    sigpipe::masked(|| unsafe { libc::writev(fd, pieces.as_ptr(), pieces.len() as c_int) })
 }

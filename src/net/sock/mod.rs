@@ -250,16 +250,17 @@ fn socket_option(fd: c_int, option: c_int) -> Result<c_int> {
 
 /// Calls the kernel until no signal interrupts it: a count, or None when it would have to wait.
 fn call(mut system_call: impl FnMut() -> isize) -> Result<Option<usize>> {
+    tried(|| usize::try_from(system_call()).map_err(|_| Error::last_os()))
+}
+
+/// Tries until no signal interrupts it: None when it would have to wait.
+pub(super) fn tried<R>(mut attempt: impl FnMut() -> Result<R>) -> Result<Option<R>> {
     loop {
-        let count = system_call();
-        if count >= 0 {
-            return Ok(Some(count as usize));
-        }
-        let error = Error::last_os();
-        match -error.code() {
-            libc::EINTR => {}
-            libc::EAGAIN => return Ok(None),
-            _ => return Err(error),
+        match attempt() {
+            Ok(result) => return Ok(Some(result)),
+            Err(error) if error == Error::INTERRUPTED => {}
+            Err(error) if error.code() == -libc::EAGAIN => return Ok(None),
+            Err(error) => return Err(error),
         }
     }
 }
