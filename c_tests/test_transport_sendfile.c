@@ -405,6 +405,47 @@ TEST(the_peer_goes_meanwhile) {
     }
 }
 
+/* Reads a little, and goes. */
+static void *take_some(void *arg) {
+    const int *wanted = (const int *)arg;
+    static char block[65536];
+    int left = wanted[1];
+    ssize_t n;
+    while (left > 0 && (n = recv(wanted[0], block, sizeof block, 0)) > 0)
+        left -= (int)n;
+    reset(wanted[0]);
+    return NULL;
+}
+
+/* Also while the system is sending: something has gone, and then there is a SIGPIPE. */
+TEST(the_peer_goes_at_any_moment) {
+    evl_loop *loop = reporting_loop();
+    unsigned seed = 1;
+    int i, file = random_file(SIZE, 7, NULL), rounds = under_valgrind() ? 40 : 400;
+    for (i = 0; i < rounds; i++) {
+        struct peer from;
+        pthread_t thread;
+        evl_future *future = NULL;
+        int fds[2], wanted[2], code;
+        tcp_pair(fds);
+        CHECK(fcntl(fds[1], F_SETFL, 0) == 0);
+        wanted[0] = fds[1];
+        wanted[1] = (int)(next_random(&seed) % (SIZE - 1000000));
+        peer_open(&from, loop, NULL, fds[0]);
+        CHECK(pthread_create(&thread, NULL, take_some, wanted) == 0);
+        CHECK_CODE(evl_loop_sendfile(loop, from.transport, file, 0, 0, 0, &future), 0);
+        finish(loop, future);
+        code = end_code(future);
+        CHECK(code == 0 || code == -EPIPE || code == -ECONNRESET);
+        UNTIL(loop, from.lost);
+        pthread_join(thread, NULL);
+        peer_end(&from);
+    }
+    CHECK_INT(reports.count, 0);
+    close(file);
+    end_loop(loop);
+}
+
 static void close_after(struct peer *peer, const char *what) {
     if (strcmp(what, "data") == 0 && peer->total == SIZE)
         CHECK_CODE(evl_transport_close(peer->transport), 0);

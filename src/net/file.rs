@@ -95,8 +95,9 @@ impl Part {
     /// sendfile(2), which knows no MSG_NOSIGNAL.
     pub(super) fn send(&self, fd: c_int) -> Result<usize> {
         let mut at = self.offset + self.sent;
+        let size = self.next_size();
         // SAFETY: a plain system call.
-        sigpipe::masked(|| unsafe { libc::sendfile(fd, self.file, &raw mut at, self.next_size()) })
+        sigpipe::masked(size, || unsafe { libc::sendfile(fd, self.file, &raw mut at, size) })
     }
 
     /// Reads what is to be sent next: false at the file's end. -EAGAIN: there is nothing yet.

@@ -381,6 +381,7 @@ fn write_pipe(fd: c_int, pieces: &[libc::iovec]) -> Result<usize> {
             result => return result,
         }
     }
+    let size = pieces.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.iov_len));
     // SAFETY: the pieces are readable.
-    sigpipe::masked(|| unsafe { libc::writev(fd, pieces.as_ptr(), pieces.len() as c_int) })
+    sigpipe::masked(size, || unsafe { libc::writev(fd, pieces.as_ptr(), pieces.len() as c_int) })
 }
