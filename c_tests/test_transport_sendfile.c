@@ -923,6 +923,39 @@ TEST(before_connection_made) {
     end_loop(loop);
 }
 
+static int turns;
+
+static void count_turns(void *arg) {
+    turns++;
+    CHECK_CODE(evl_loop_call_soon((evl_loop *)arg, count_turns, arg, NULL, NULL, NULL), 0);
+}
+
+/* A large file to a peer that takes it as fast as it comes. */
+TEST(others_have_their_turn) {
+    evl_loop *loop = reporting_loop();
+    struct peer from;
+    pthread_t thread;
+    evl_future *future = NULL;
+    int fds[2], wanted[2], file = random_file(0, 1, NULL);
+    CHECK(ftruncate(file, 64 << 20) == 0);
+    tcp_pair(fds);
+    CHECK(fcntl(fds[1], F_SETFL, 0) == 0);
+    wanted[0] = fds[1];
+    wanted[1] = 64 << 20;
+    peer_open(&from, loop, NULL, fds[0]);
+    CHECK(pthread_create(&thread, NULL, take_some, wanted) == 0);
+    turns = 0;
+    CHECK_CODE(evl_loop_call_soon(loop, count_turns, loop, NULL, NULL, NULL), 0);
+    CHECK_CODE(evl_loop_sendfile(loop, from.transport, file, 0, 0, 0, &future), 0);
+    CHECK_INT(finish_number(loop, future), 64 << 20);
+    CHECK(turns >= 32);
+    pthread_join(thread, NULL);
+    UNTIL(loop, from.lost);
+    peer_end(&from);
+    close(file);
+    end_loop(loop);
+}
+
 /* Many at once, each to its own peer, with files of their own length. */
 TEST(many_at_once) {
     enum { COUNT = 40 };
