@@ -10,7 +10,7 @@
 
 enum {
     SMALL = 16384,   /* a file that goes with its head, by one write */
-    SLICE = 1 << 20, /* what a client must have taken within the limit */
+    SLICE = 1 << 18, /* what a client must have taken within the limit */
 };
 
 static const char *reason(int status)
