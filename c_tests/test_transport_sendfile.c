@@ -720,6 +720,28 @@ TEST(from_devices_and_files_without_a_size) {
     end_pair(&pair);
 }
 
+/* A regular file that the kernel may refuse when it is tried: then the future says so. */
+TEST(refused_when_tried) {
+    struct pair pair;
+    evl_future *future = NULL;
+    int code = 0, proc = open("/proc/self/auxv", O_RDONLY | O_CLOEXEC);
+    char text[4096];
+    ssize_t size = pread(proc, text, sizeof text, 0);
+    int64_t sent;
+    open_pair(&pair, 0);
+    CHECK_CODE(evl_loop_sendfile(pair.loop, pair.from.transport, proc, 0, 0, 0, &future), 0);
+    finish(pair.loop, future);
+    CHECK_CODE(evl_future_error(future, &code), 0);
+    if (code == EVL_ENOSENDFILE)
+        check_message(future, "sendfile: sendfile(2) cannot send this file to there");
+    sent = end_number(future);
+    CHECK(sent == EVL_ENOSENDFILE || sent == size);
+    CHECK_INT(evl_transport_is_reading(pair.from.transport), 1);
+    CHECK_INT(finish_number(pair.loop, begin(&pair, 0, 100)), 100);
+    close(proc);
+    end_pair(&pair);
+}
+
 /* A pipe whose writer takes its time: it is waited for, whether its descriptor blocks or not. */
 TEST(from_a_pipe) {
     int flags;
@@ -820,6 +842,25 @@ TEST(from_a_socket) {
     }
     CHECK(pair.to.hash == hash);
     close_pair(fds);
+    end_pair(&pair);
+}
+
+/* Whose peer resets it: that is not the transport's connection. */
+TEST(from_a_socket_that_is_reset) {
+    struct pair pair;
+    evl_future *future = NULL;
+    int fds[2];
+    open_pair(&pair, 0);
+    tcp_pair(fds);
+    CHECK_CODE(evl_loop_sendfile(pair.loop, pair.from.transport, fds[0], 0, 0, 1, &future), 0);
+    idle(pair.loop);
+    reset(fds[1]);
+    finish(pair.loop, future);
+    CHECK_CODE(end_code(future), -ECONNRESET);
+    CHECK_INT(evl_transport_is_closing(pair.from.transport), 0);
+    peer_write(&pair.from, "still here");
+    UNTIL(pair.loop, pair.to.total >= 10);
+    close(fds[0]);
     end_pair(&pair);
 }
 

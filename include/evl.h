@@ -2132,11 +2132,13 @@ EVL_API void evl_transport_unref(evl_transport *transport);
 // The loop the transport belongs to. Borrowed. NULL for NULL. Any thread.
 EVL_API evl_loop *evl_transport_get_loop(const evl_transport *transport);
 
-// Closes the transport: transport.close. Nothing is read any more; what is queued is written, and then
-// connection_lost(0) follows by the ready queue, and the descriptor is closed. Closing twice is closing once.
+// Closes the transport: transport.close. Nothing is read any more; what is queued is written, and a file that is being
+// sent (evl_loop_sendfile) to its end; then connection_lost(0) follows by the ready queue, and the descriptor is
+// closed. Closing twice is closing once.
 //
 // On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
-EVL_API int evl_transport_close(evl_transport *transport);
+EVL_API
+int evl_transport_close(evl_transport *transport);
 
 // Closes the transport without writing what is queued: transport.abort. connection_lost(0) follows by the ready
 // queue. Thread and errors as evl_transport_close.
@@ -2157,16 +2159,17 @@ int evl_transport_pause_reading(evl_transport *transport);
 // Undoes evl_transport_pause_reading: transport.resume_reading. Thread and errors as there.
 EVL_API int evl_transport_resume_reading(evl_transport *transport);
 
-// Whether the transport reads: 1, or 0 when it is paused, closing, or only writes. transport.is_reading. NULL
-// gives 0. Any thread.
+// Whether the transport reads: 1, or 0 when it is paused, closing, sending a file, or only writes.
+// transport.is_reading. NULL gives 0. Any thread.
 EVL_API int evl_transport_is_reading(const evl_transport *transport);
 
 // Writes size bytes: transport.write. What can be written is written now; the rest is copied, and written when
 // that is possible. size 0 does nothing.
 //
 // A write that fails closes the transport: connection_lost tells why. On the loop's thread. Errors: -EPIPE (the
-// transport is closing: nothing is written), -EOPNOTSUPP (it only reads), -EINVAL (NULL), -ENOMEM (the
-// transport is aborted), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+// transport is closing: nothing is written), EVL_EBUSY (a file is being sent: nothing is written), EVL_EINVALIDSTATE
+// (after write_eof), -EOPNOTSUPP (it only reads), -EINVAL (NULL), -ENOMEM (the transport is aborted), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API
 int evl_transport_write(evl_transport *transport,
                         const void *data,

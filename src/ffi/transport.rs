@@ -145,8 +145,9 @@ pub unsafe extern "C-unwind" fn evl_transport_get_loop(transport: *const evl_tra
     unsafe { transport.as_ref() }.map_or(std::ptr::null_mut(), |t| t.event_loop().cast_mut())
 }
 
-/// Closes the transport: transport.close. Nothing is read any more; what is queued is written, and then
-/// connection_lost(0) follows by the ready queue, and the descriptor is closed. Closing twice is closing once.
+/// Closes the transport: transport.close. Nothing is read any more; what is queued is written, and a file that is being
+/// sent (evl_loop_sendfile) to its end; then connection_lost(0) follows by the ready queue, and the descriptor is
+/// closed. Closing twice is closing once.
 ///
 /// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 #[unsafe(no_mangle)]
@@ -198,8 +199,8 @@ pub unsafe extern "C-unwind" fn evl_transport_resume_reading(transport: *mut evl
     unsafe { on_transport(transport, |lp, transport| transport.resume_reading(lp).map(|()| 0)) }
 }
 
-/// Whether the transport reads: 1, or 0 when it is paused, closing, or only writes. transport.is_reading. NULL
-/// gives 0. Any thread.
+/// Whether the transport reads: 1, or 0 when it is paused, closing, sending a file, or only writes.
+/// transport.is_reading. NULL gives 0. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_transport_is_reading(transport: *const evl_transport) -> c_int {
     // SAFETY: a live transport or NULL, as documented.
@@ -210,8 +211,9 @@ pub unsafe extern "C-unwind" fn evl_transport_is_reading(transport: *const evl_t
 /// that is possible. size 0 does nothing.
 ///
 /// A write that fails closes the transport: connection_lost tells why. On the loop's thread. Errors: -EPIPE (the
-/// transport is closing: nothing is written), -EOPNOTSUPP (it only reads), -EINVAL (NULL), -ENOMEM (the
-/// transport is aborted), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+/// transport is closing: nothing is written), EVL_EBUSY (a file is being sent: nothing is written), EVL_EINVALIDSTATE
+/// (after write_eof), -EOPNOTSUPP (it only reads), -EINVAL (NULL), -ENOMEM (the transport is aborted), EVL_ECLOSED,
+/// EVL_EWRONGTHREAD, EVL_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_transport_write(
     transport: *mut evl_transport,

@@ -43,8 +43,11 @@ enum Step {
     /// The file has nothing yet.
     WaitForFile,
     Done(i64),
+    /// The file has failed.
     Failed(Error),
-    /// The connection has failed, which is dealt with.
+    /// The connection has failed,
+    Broken(Error),
+    /// and that is dealt with.
     Lost,
 }
 
@@ -125,7 +128,7 @@ impl Transport {
                 Err(error) => failure(error),
             },
             Some(Step::Done(sent)) => Outcome::number(sent),
-            Some(Step::Failed(error)) if is_of_connection(error) => {
+            Some(Step::Broken(error)) => {
                 self.fail(lp, error, "Fatal write error on socket transport");
                 return;
             }
@@ -210,6 +213,7 @@ impl Sending {
                 self.native = false;
                 if self.fallback { None } else { Some(Step::Failed(Error::NO_SENDFILE)) }
             }
+            Err(error) if is_of_connection(error) => Some(Step::Broken(error)),
             Err(error) => Some(Step::Failed(error)),
         }
     }
