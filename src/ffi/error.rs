@@ -61,7 +61,7 @@ pub enum evl_error {
     /// It was shut down: an executor, a task group.
     EVL_ESHUTDOWN = -20023,
     /// sendfile(2) cannot send this file, or not to there: asyncio.SendfileNotAvailableError.
-    EVL_ENOSENDFILE = -20024,
+    EVL_ENOSENDFILE = -20026,
     /// getaddrinfo, getnameinfo: the host has no address of this family.
     EVL_EAI_ADDRFAMILY = -20101,
     /// getaddrinfo, getnameinfo: the name server does not answer now: try again.

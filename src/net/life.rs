@@ -79,6 +79,9 @@ impl Transport {
     }
 
     pub(super) fn callbacks(&self) -> &Callbacks {
+        if self.has(LOST) {
+            return &protocol::NOTHING;
+        }
         // SAFETY: replaced by the loop's owner only; what is taken out of it is copied before the host's code runs.
         unsafe { &*self.callbacks.get() }
     }
@@ -284,7 +287,6 @@ impl Transport {
         // SAFETY: the owner's, or nobody's any more; dropped after all was taken out, because that calls the host.
         let gone = unsafe {
             (
-                std::mem::replace(&mut *self.callbacks.get(), Callbacks::default().shared()),
                 std::mem::replace(&mut *self.arg.get(), FreeArg::none()),
                 self.rare(|rare| std::mem::take(&mut rare.retired)),
                 (*self.writing.get()).take(),

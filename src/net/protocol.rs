@@ -45,6 +45,18 @@ pub struct Callbacks {
     pub buffer_updated: Option<BufferFn>,
 }
 
+/// What a transport calls that is lost.
+pub(super) static NOTHING: Callbacks = Callbacks {
+    connection_made: None,
+    data_received: None,
+    eof_received: None,
+    connection_lost: None,
+    pause_writing: None,
+    resume_writing: None,
+    get_buffer: None,
+    buffer_updated: None,
+};
+
 /// A protocol that a transport has.
 pub struct Protocol {
     /// What is called.
