@@ -10,11 +10,12 @@ use super::transport::Transport;
 use crate::engine::event_loop::Owned;
 use crate::engine::exception::{self, Raised, Report};
 use crate::engine::thread;
+use crate::engine::watch::Direction;
 use crate::error::{Error, Result};
 
 /// How long nothing is accepted after that has failed, for want of descriptors or memory or because the socket is broken
 /// (`ACCEPT_RETRY_DELAY`).
-const RETRY: i64 = 1_000_000_000;
+pub(super) const RETRY: i64 = 1_000_000_000;
 /// So many connections are taken before others have their turn.
 const TURN: c_int = 128;
 
@@ -22,35 +23,44 @@ const TURN: c_int = 128;
 pub(super) unsafe extern "C-unwind" fn ready(arg: *mut c_void) {
     // SAFETY: the watcher has what `Server::watch` made.
     let Some((server, at, lp)) = (unsafe { server::enter(arg) }) else { return };
+    if take(server, &lp, at) && server.listener(at).is_some_and(|fd| !lp.is_watched_for(fd, Direction::Read, arg)) {
+        // The kernel would not watch the socket any more: it is asked anew.
+        server.watch_again(&lp, at);
+    }
+}
+
+/// Takes the connections there are. False: nothing is to be done any more, or not now.
+fn take(server: &Arc<Server>, lp: &Owned, at: usize) -> bool {
     for _ in 0..server.backlog.clamp(1, TURN) {
-        let Some(fd) = server.listener(at) else { return };
+        let Some(fd) = server.listener(at) else { return false };
         match accept(fd) {
             Ok(Some(socket)) => {
                 // Whoever waits for the end of a server that its factory closes waits for this one, too.
                 server.attach();
-                if !welcome(server, &lp, socket) {
-                    return;
+                if !welcome(server, lp, socket) {
+                    return false;
                 }
-                server.detach(&lp);
+                server.detach(lp);
             }
-            Ok(None) => return,
+            Ok(None) => break,
             Err(error) => {
-                server.pause(&lp, at, RETRY);
+                server.pause(lp, at, RETRY);
                 let wanting = matches!(-error.code(), libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM);
                 tell(
-                    &lp,
+                    lp,
                     error.code(),
                     if wanting { "socket.accept() out of system resource" } else { "socket.accept() failed" },
                     None,
                 );
-                return;
+                return false;
             }
         }
         // An exit that was asked for comes first.
         if thread::current().attention.get() != 0 {
-            return;
+            break;
         }
     }
+    true
 }
 
 /// Takes one connection; None: there is none. A failure lasts: what the socket waits for is there already.
@@ -110,7 +120,7 @@ fn welcome(server: &Arc<Server>, lp: &Owned, socket: Socket) -> bool {
     true
 }
 
-fn tell(lp: &Owned, code: c_int, what: &str, raised: Option<Box<Raised>>) {
+pub(super) fn tell(lp: &Owned, code: c_int, what: &str, raised: Option<Box<Raised>>) {
     let why = raised.as_ref().and_then(|raised| raised.message.as_deref());
     let text = why.map_or_else(|| what.to_owned(), |why| format!("{what}: {}", why.to_string_lossy()));
     let mut report = Report::new(Error::from_code(code), &text, ptr::null());

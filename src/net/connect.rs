@@ -153,14 +153,19 @@ pub(crate) fn go_on<W: Connected>(lp: &Owned, operation: &Operation<W>) -> Resul
             Some(None) => return consider_failing(lp, operation),
             Some(Some(Err(_))) => {}
             Some(Some(Ok((fd, true)))) => return win(lp, operation, fd),
-            Some(Some(Ok((fd, false)))) => {
-                let arg = Box::into_raw(Box::new(Watcher { operation: OperationRef::new(operation), fd }));
-                let arg = FreeArg::new(arg.cast(), Some(release_watcher::<W>));
-                lp.watch_internal(fd, Direction::Write, Callback { function: Some(attempt_ready::<W>), arg })?;
-                return set_alarm(lp, operation);
-            }
+            Some(Some(Ok((fd, false)))) => match watch(lp, operation, fd) {
+                Ok(()) => return set_alarm(lp, operation),
+                Err(error) => note_failure(operation, fd, error),
+            },
         }
     }
+}
+
+/// Waits for the end of an attempt.
+fn watch<W: Connected>(lp: &Owned, operation: &Operation<W>, fd: c_int) -> Result<()> {
+    let arg = Box::into_raw(Box::new(Watcher { operation: OperationRef::new(operation), fd }));
+    let arg = FreeArg::new(arg.cast(), Some(release_watcher::<W>));
+    lp.watch_internal(fd, Direction::Write, Callback { function: Some(attempt_ready::<W>), arg })
 }
 
 /// The next attempt does not wait for the present one for longer than the delay.
@@ -225,20 +230,21 @@ unsafe extern "C-unwind" fn attempt_ready<W: Connected>(arg: *mut c_void) {
     let operation = OperationRef::new(&*watcher.operation);
     let fd = watcher.fd;
     let Some(lp) = entered(operation.future()) else { return };
-    lp.unwatch_internal(fd, Direction::Write);
-    let result = match super::sock::pending_error(fd) {
+    let mut outcome = super::sock::pending_error(fd);
+    if lp.is_watched_for(fd, Direction::Write, arg) {
+        lp.unwatch_internal(fd, Direction::Write);
+    } else if outcome == Ok(0) && !super::sock::is_writable(fd) {
+        // It is not known yet: the kernel would not watch it any more, and is asked anew.
+        match watch(&lp, &operation, fd) {
+            Ok(()) => return,
+            Err(error) => outcome = Err(error),
+        }
+    }
+    let result = match outcome {
         Ok(0) => win(&lp, &operation, fd),
-        outcome => {
+        _ => {
             let error = outcome.map_or_else(|error| error, |errno| Error::from_code(-errno));
-            let failed = operation.with(|work| {
-                let race = W::race(work)?;
-                let attempt = race.take(fd)?;
-                let address = race.targets.get(attempt.target).map_or(&[][..], |target| &target.address);
-                let text = listen::sentence("connect", address, error);
-                race.note(error, text);
-                Some(attempt)
-            });
-            drop(failed);
+            note_failure(&operation, fd, error);
             go_on(&lp, &operation)
         }
     };
@@ -246,6 +252,19 @@ unsafe extern "C-unwind" fn attempt_ready<W: Connected>(arg: *mut c_void) {
         give_up(&lp, &operation);
         let _ = operation.end(&lp, failure_of(error));
     }
+}
+
+/// An attempt has failed.
+fn note_failure<W: Connected>(operation: &Operation<W>, fd: c_int, error: Error) {
+    let failed = operation.with(|work| {
+        let race = W::race(work)?;
+        let attempt = race.take(fd)?;
+        let address = race.targets.get(attempt.target).map_or(&[][..], |target| &target.address);
+        let text = listen::sentence("connect", address, error);
+        race.note(error, text);
+        Some(attempt)
+    });
+    drop(failed);
 }
 
 /// The attempt takes too long to wait for.
@@ -259,7 +278,8 @@ unsafe extern "C-unwind" fn delay_over<W: Connected>(arg: *mut c_void) {
     }
 }
 
-fn failure_of(error: Error) -> Outcome {
+/// A failure that is no attempt's.
+pub(super) fn failure_of(error: Error) -> Outcome {
     let text = error::describe(error.code()).to_owned();
     Outcome::failure(error.code(), Some(text), FreeArg::none())
 }

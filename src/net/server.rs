@@ -6,6 +6,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::accept;
 use super::life;
 use super::listen::{self, Socket};
 use super::protocol::Protocol;
@@ -168,7 +169,7 @@ impl Server {
     fn watch(self: &Arc<Self>, lp: &Owned, at: usize, listener: &Listener) -> Result<()> {
         let arg = Box::into_raw(Box::new((self.clone(), at)));
         let arg = FreeArg::new(arg.cast(), Some(release));
-        lp.watch_internal(listener.socket.fd(), Direction::Read, Callback { function: Some(super::accept::ready), arg })
+        lp.watch_internal(listener.socket.fd(), Direction::Read, Callback { function: Some(accept::ready), arg })
     }
 
     /// Takes no more connections from the first `count` sockets.
@@ -283,6 +284,18 @@ impl Server {
         stop_timer(listener.retry.replace(timer.unwrap_or(ptr::null())));
     }
 
+    /// Has connections be taken again, now or later.
+    pub(super) fn watch_again(self: &Arc<Self>, lp: &Owned, at: usize) {
+        let watched = match self.listeners.borrow().get(at).filter(|_| self.is_serving()) {
+            Some(listener) => self.watch(lp, at, listener),
+            None => return,
+        };
+        if let Err(error) = watched {
+            self.pause(lp, at, accept::RETRY);
+            accept::tell(lp, error.code(), "the listening socket cannot be watched", None);
+        }
+    }
+
     pub(crate) fn data(&self) -> *mut c_void {
         self.data.load(Ordering::Acquire)
     }
@@ -337,10 +350,7 @@ unsafe extern "C-unwind" fn release(arg: *mut c_void) {
 unsafe extern "C-unwind" fn resume(arg: *mut c_void) {
     // SAFETY: the timer has what `pause` made.
     let Some((server, at, lp)) = (unsafe { enter(arg) }) else { return };
-    let listeners = server.listeners.borrow();
-    if let Some(listener) = listeners.get(at).filter(|_| server.is_serving()) {
-        let _ = server.watch(&lp, at, listener);
-    }
+    server.watch_again(&lp, at);
 }
 
 /// The loop is closed.

@@ -187,7 +187,7 @@ fn resolved(lp: &Owned, operation: &Operation<Connecting>) {
     };
     if let Err(error) = result {
         connect::give_up(lp, operation);
-        let _ = operation.end(lp, Outcome::error(error));
+        let _ = operation.end(lp, connect::failure_of(error));
     }
 }
 
@@ -214,7 +214,7 @@ pub(crate) fn connect_unix(lp: &Owned, address: Vec<u8>, client: Client) -> Resu
     let operation = Operation::begin(lp, Connecting { client: Some(client), stage });
     if let Err(error) = connect::go_on(lp, &operation) {
         connect::give_up(lp, &operation);
-        operation.end(lp, Outcome::error(error))?;
+        operation.end(lp, connect::failure_of(error))?;
     }
     Ok(operation.into_future())
 }

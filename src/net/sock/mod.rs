@@ -188,13 +188,20 @@ unsafe extern "C-unwind" fn ready(operation: *mut c_void) {
     // SAFETY: an operation keeps its loop's memory.
     let event_loop: &EventLoop = unsafe { &*operation.future().event_loop() };
     let Ok(lp) = event_loop.enter() else { return };
-    let tried = operation.with(|sock| sock.attempt().transpose().map(|result| sock.outcome(result)));
+    let watched = target(operation).is_none_or(|(fd, way)| lp.is_watched_for(fd, way, operation.pointer()));
+    let tried = operation.with(|sock| {
+        let result = match sock.action {
+            // The kernel has no error to tell of, but has not said that it is over.
+            Action::Connect(_) if !watched && !is_writable(sock.fd) => Ok(None),
+            _ => sock.attempt(),
+        };
+        result.transpose().map(|result| sock.outcome(result))
+    });
     let outcome = match tried {
         // It is done.
         None => return,
         Some(Some(outcome)) => outcome,
         Some(None) => {
-            let watched = target(operation).is_none_or(|(fd, way)| lp.is_watched_for(fd, way, operation.pointer()));
             if watched {
                 return;
             }
@@ -237,6 +244,13 @@ pub(super) fn protocol_of(fd: c_int) -> Result<c_int> {
 /// What the kernel has noted as the socket's error, which is forgotten then: an errno, or 0.
 pub(super) fn pending_error(fd: c_int) -> Result<c_int> {
     socket_option(fd, libc::SO_ERROR)
+}
+
+/// Whether the socket is ready to be written to, or has failed: the end of an attempt to connect it.
+pub(super) fn is_writable(fd: c_int) -> bool {
+    let mut look = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one descriptor to look at, without waiting.
+    unsafe { libc::poll(&raw mut look, 1, 0) != 0 }
 }
 
 /// An option of the socket's that is a number.
