@@ -210,9 +210,17 @@ fn open_socket(candidate: &Candidate, manner: Manner) -> std::result::Result<Soc
 
 /// Nothing is waited for: only the address is noted.
 fn connect(socket: &Socket, address: &[u8]) -> Result<()> {
-    // SAFETY: the address has so many bytes.
-    let result = unsafe { libc::connect(socket.fd(), address.as_ptr().cast(), address.len() as libc::socklen_t) };
-    if result < 0 { Err(Error::last_os()) } else { Ok(()) }
+    loop {
+        // SAFETY: the address has so many bytes.
+        let result = unsafe { libc::connect(socket.fd(), address.as_ptr().cast(), address.len() as libc::socklen_t) };
+        if result == 0 {
+            return Ok(());
+        }
+        let error = Error::last_os();
+        if error != Error::INTERRUPTED {
+            return Err(error);
+        }
+    }
 }
 
 /// Makes a socket an endpoint. The future is done when the protocol was told.

@@ -191,7 +191,10 @@ impl Datagram {
     /// On failure the descriptor stays the caller's.
     pub(crate) fn open(lp: &Owned, fd: c_int, remote: &[u8], client: Client) -> Result<DatagramRef> {
         lp.reserve(1)?;
-        let peer = listen::peer_address(fd).ok();
+        let peer = match listen::peer_address(fd) {
+            Err(error) if matches!(-error.code(), libc::ENOBUFS | libc::ENOMEM) => return Err(error),
+            known => known.ok(),
+        };
         let connected = if peer.is_some() { CONNECTED } else { 0 };
         let udp = if receive::prepare(fd) { UDP } else { 0 };
         lp.count_object();
