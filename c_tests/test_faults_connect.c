@@ -354,6 +354,40 @@ TEST(a_connection_whose_descriptor_is_not_watched_any_more) {
         }
 }
 
+/* An attempt that ends so, after some time. */
+TEST(the_kernel_says_why_a_connection_failed) {
+    static const int codes[] = {ETIMEDOUT, EHOSTUNREACH};
+    size_t i;
+    for (i = 0; i < sizeof codes / sizeof *codes; i++) {
+        evl_loop *loop = real_loop();
+        struct peer peer;
+        char expected[100];
+        evl_future *future;
+        fault_none();
+        open_places();
+        future = begin_connect(&peer, loop, NULL, "127.0.0.1", full_port);
+        idle(loop);
+        CHECK_INT(evl_future_done(future), 0);
+        fault.thread = pthread_self();
+        fault.call = SO_ERROR_VALUE;
+        fault.first = fault.last = 1;
+        fault.code = codes[i];
+        fault.armed = 1;
+        let_in();
+        finish(loop, future);
+        CHECK_INT(fault.hits, 1);
+        snprintf(expected, sizeof expected, "connect 127.0.0.1:%d: %s", full_port, evl_strerror(-codes[i]));
+        check_message(future, expected);
+        CHECK_CODE(evl_future_result(future, NULL), -codes[i]);
+        evl_future_unref(future);
+        CHECK(peer.made == 0 && peer.frees == 1);
+        fault.armed = 0;
+        CHECK_INT(watchers(loop), 0);
+        close_places();
+        end_loop(loop);
+    }
+}
+
 /* A server goes on as soon as it can. */
 TEST(a_server_whose_socket_is_not_watched_any_more) {
     static struct crowd crowd;

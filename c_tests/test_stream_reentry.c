@@ -191,10 +191,19 @@ int our_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
 
 static struct crowd crowd;
 
+static uint64_t round_count(evl_loop *loop) {
+    evl_metrics metrics;
+    memset(&metrics, 0, sizeof metrics);
+    metrics.size = sizeof metrics;
+    CHECK_CODE(evl_loop_metrics(loop, &metrics), 0);
+    return metrics.iterations;
+}
+
 /* A connection that comes while the system answers so is served: after so many reports, and at least so long. */
 static void accepting(int code, int count, int expected_reports, int64_t least) {
     evl_loop *loop = reporting_loop();
     int port = crowd_serve(&crowd, loop, 0), i, fd;
+    uint64_t rounds;
     int64_t begun;
     idle(loop);
     for (i = 0; i < count; i++)
@@ -203,8 +212,11 @@ static void accepting(int code, int count, int expected_reports, int64_t least) 
     fd = dial(port);
     answer_count = count;
     begun = time_of(loop);
+    rounds = round_count(loop);
     UNTIL(loop, made_of(&crowd) == 1);
     answer_count = 0;
+    /* Waiting is no spinning. */
+    CHECK(round_count(loop) <= rounds + 3 + 2 * (uint64_t)count);
     CHECK_INT(reports.count, expected_reports);
     if (expected_reports)
         CHECK_CODE(reports.code, -code);
