@@ -485,4 +485,125 @@ TEST(data_and_references) {
     end_loop(loop);
 }
 
+/* --- sent while several are told */
+
+static int how_to_end;
+
+/* Answers each, in one of several ways, and ends with the fourth. */
+static void answer(struct told *told) {
+    size_t size = 1;
+    evl_datagram_message two[2];
+    if (told->received == 3) {
+        memset(two, 0, sizeof two);
+        two[0].data = "3a";
+        two[1].data = "3b";
+        two[0].size = two[1].size = 2;
+        two[0].address = two[1].address = &told->from;
+        two[0].address_size = two[1].address_size = told->from_size;
+        CHECK_CODE(evl_datagram_send_batch(told->datagram, two, 2), 0);
+    } else {
+        CHECK_CODE(evl_datagram_sendto(told->datagram, told->last, strlen(told->last), &told->from, told->from_size), 0);
+    }
+    /* It counts as sent. */
+    CHECK_CODE(evl_datagram_get_write_buffer_size(told->datagram, &size), 0);
+    CHECK_INT(size, 0);
+    if (told->received != 4)
+        return;
+    switch (how_to_end) {
+    case 0:
+        CHECK_CODE(evl_datagram_close(told->datagram), 0);
+        break;
+    case 1:
+        CHECK_CODE(evl_datagram_abort(told->datagram), 0);
+        break;
+    case 2:
+        CHECK_CODE(evl_datagram_set_write_buffer_limits(told->datagram, 0, 0), 0);
+        break;
+    case 3:
+        CHECK_CODE(evl_raise(-EIO, "on purpose"), 0);
+        break;
+    default:
+        CHECK_CODE(evl_raise_exit(1), 0);
+    }
+}
+
+static void no_report(evl_loop *loop, const evl_exception *exception, void *arg) {
+    (void)loop, (void)exception, (void)arg;
+}
+
+/* Nothing of it is lost or out of order, whatever else the callback does. */
+TEST(sent_while_several_are_told) {
+    static const char *const expected[] = {"1", "2", "3a", "3b", "4", "5", "6"};
+    for (how_to_end = 0; how_to_end < 5; how_to_end++) {
+        evl_loop *loop = real_loop();
+        struct told told = told_nothing();
+        struct sockaddr_in own, to;
+        int fd = bound(SOCK_DGRAM, &own), i, answers = how_to_end < 2 ? 5 : 7;
+        evl_datagram *d = bound_endpoint(loop, one_by_one(), &told);
+        char text[2] = "", got[10];
+        to = name_of(d);
+        told.on_received = answer;
+        CHECK_CODE(evl_loop_set_exception_handler(loop, no_report, NULL, NULL), 0);
+        for (i = 0; i < 6; i++) {
+            text[0] = (char)('1' + i);
+            CHECK(sendto(fd, text, 1, 0, (struct sockaddr *)&to, sizeof to) == 1);
+        }
+        for (i = 0; i < 5; i++)
+            CHECK(evl_loop_run_once(loop, EVL_MS(1)) >= 0 || how_to_end == 4);
+        CHECK_INT(told.received, how_to_end < 2 ? 4 : 6);
+        CHECK(told.pauses == 0 && told.errors == 0);
+        for (i = 0; i < answers; i++) {
+            ssize_t size = recv(fd, got, sizeof got - 1, 0);
+            got[size > 0 ? size : 0] = 0;
+            CHECK_STRING(got, expected[i]);
+        }
+        CHECK(recv(fd, got, sizeof got, 0) < 0);
+        if (how_to_end < 2) {
+            CHECK_INT(told.lost, 1);
+            CHECK_CODE(told.lost_code, 0);
+            CHECK_INT(told.frees, 1);
+            evl_datagram_unref(d);
+        } else {
+            end_endpoint(loop, d, &told);
+        }
+        close(fd);
+        end_loop(loop);
+    }
+}
+
+/* A peer that takes no more: what was collected waits, and the protocol is told to pause. */
+TEST(sent_while_several_are_told_to_a_peer_that_is_full) {
+    evl_loop *loop = real_loop();
+    struct told told = told_nothing();
+    int fds[2], i, got = 0;
+    char block[800];
+    evl_datagram *d;
+    size_t size = 0;
+    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds) == 0);
+    d = adopted_endpoint(loop, fds[0], one_by_one(), &told);
+    told.echo = 1;
+    CHECK_CODE(evl_datagram_set_write_buffer_limits(d, 4000, 1000), 0);
+    memset(block, 'b', sizeof block);
+    for (i = 0; i < 2000 && !told.pauses; i++) {
+        CHECK(send(fds[1], block, sizeof block, 0) == (ssize_t)sizeof block);
+        if (i % 5 == 4)
+            settle(loop);
+    }
+    CHECK_INT(told.pauses, 1);
+    CHECK_CODE(evl_datagram_get_write_buffer_size(d, &size), 0);
+    CHECK(size > 4000);
+    while (got < told.received || size > 0) {
+        while (recv(fds[1], block, sizeof block, 0) == (ssize_t)sizeof block)
+            got++;
+        CHECK(evl_loop_run_once(loop, 0) >= 0);
+        CHECK_CODE(evl_datagram_get_write_buffer_size(d, &size), 0);
+    }
+    CHECK_INT(got, told.received);
+    CHECK_INT(told.resumes, 1);
+    CHECK_INT(told.errors, 0);
+    end_endpoint(loop, d, &told);
+    close(fds[1]);
+    end_loop(loop);
+}
+
 TEST_MAIN()

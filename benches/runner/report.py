@@ -48,7 +48,7 @@ def judge(results, workload, limit):
     ratio = evl.median / other.median
     reached = ratio < limit.times if limit.strict else ratio <= limit.times
     bound = "less than" if limit.strict else "at most"
-    line = f"{what}{ratio:.2f} of {bound} {limit.times:g} times {other.library} ({number(other.median)} {other.unit})"
+    line = f"{what}{ratio:.2f} of {bound} {limit.times:.4g} times {other.library} ({number(other.median)} {other.unit})"
     return reached, line + overlap(reached, evl, limit.times * max(other.values))
 
 

@@ -72,6 +72,8 @@ WORKLOADS = (
     Workload("unix_64_50", "echo", (at_most(2900),), "an echo of 64 bytes over a unix socket"),
     Workload("accept_tcp", "accept", (Limit(times=0.8333, of="libuv"),), "take and close a connection"),
     Workload("accept_unix", "accept", (Limit(times=0.8333, of="libuv"),), "take and close a connection over a unix socket"),
+    Workload("udp_64", "datagram", (Limit(times=1 / 1.1, of="libuv"),), "an echo of a datagram of 64 bytes, one by one"),
+    Workload("udp_batch_32", "datagram", (Limit(times=1 / 8, of="libuv"),), "an echo of 64 bytes, in batches of 32"),
     Workload("conn_bytes", "echo", (at_most(192),), "memory of an idle connection"),
     Workload("loop_create", "loop", (at_most(5), at_most(20, form="first")), "make and close a loop"),
     Workload("loop_bytes", "loop", (at_most(8192),), "heap of an idle loop"),

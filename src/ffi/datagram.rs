@@ -301,7 +301,8 @@ pub unsafe extern "C-unwind" fn evl_datagram_get_loop(datagram: *const evl_datag
 
 /// Sends size bytes: transport.sendto. address is a struct sockaddr of address_size bytes; NULL with 0: the remote
 /// address. If the kernel has no room, bytes and address are copied, and sent when it has. size 0 sends an empty
-/// datagram, as newer versions of asyncio do.
+/// datagram, as newer versions of asyncio do. What datagram_received sends is copied, too, when several datagrams
+/// have come at once: it is handed to the kernel, as evl_datagram_send_batch does, once the last was told.
 ///
 /// A datagram that cannot be sent is lost, and error_received tells why. On the loop's thread. Errors: -EPIPE (the
 /// endpoint is closing), -EDESTADDRREQ (no address, and no remote one), -EINVAL (NULL; an address of a wrong size;

@@ -51,6 +51,8 @@ const WRITABLE: u32 = 1024;
 const REFUSAL: u32 = 2048;
 /// The ready queue is to tell the protocol of errors.
 const TELL_DUE: u32 = 4096;
+/// The protocol is being told of several datagrams: what it sends meanwhile is handed to the kernel together.
+const COLLECTING: u32 = 8192;
 
 /// A datagram endpoint.
 #[repr(C)]
@@ -335,6 +337,7 @@ impl Datagram {
         if self.is_closing() {
             return;
         }
+        self.send_collected(lp);
         self.set(CLOSING);
         if self.sending(|sending| sending.backlog.is_empty()) {
             self.lose(lp, 0);
@@ -346,6 +349,8 @@ impl Datagram {
     /// `transport.abort`: what is queued is dropped. 0: the host wants it.
     pub(crate) fn force_close(&self, lp: &Owned, code: c_int) {
         if !self.has(LOSING) {
+            // These are as good as sent.
+            self.send_collected(lp);
             self.sending(|sending| sending.backlog.clear());
             self.lose(lp, code);
         }

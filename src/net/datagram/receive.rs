@@ -175,6 +175,9 @@ impl Datagram {
             Some(_) => self.deliver_batch(lp, buffers, count),
             None => self.deliver(lp, buffers, count),
         };
+        if delivered.is_some() {
+            self.send_collected(lp);
+        }
         for at in 0..count {
             buffers.reset(at);
         }
@@ -189,6 +192,10 @@ impl Datagram {
         let Some(received) = self.callbacks.datagram_received else { return Some(()) };
         for at in 0..count {
             let (all, segment) = buffers.get(at);
+            // One is answered at once.
+            if count > 1 || segment < all.size {
+                self.begin_collecting();
+            }
             let mut from = 0;
             loop {
                 let (data, size) = part(&all, from, segment);

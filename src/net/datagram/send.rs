@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 
-use super::{CLOSING, CONNECTED, Datagram, LOSING, LOST, Message, PAUSE_DUE, TELL_DUE, UDP, WRITING_PAUSED, enter};
+use super::{CLOSING, COLLECTING, CONNECTED, Datagram, LOSING, LOST, Message, PAUSE_DUE, TELL_DUE, UDP, WRITING_PAUSED, enter};
 use crate::engine::event_loop::Owned;
 use crate::error::{Error, Result};
 
@@ -14,6 +14,8 @@ const PIECES: usize = 256;
 /// Datagrams that the kernel splits a group into, at most, and their bytes.
 const SEGMENTS: usize = 64;
 const SEGMENTS_SIZE: usize = 65_000;
+/// Bytes that are collected before they are handed to the kernel.
+const COLLECTED: usize = 48 * 1024;
 /// Errors that wait to be told; further ones are told by these.
 const ERRORS: usize = 64;
 
@@ -54,9 +56,9 @@ impl Message {
 }
 
 impl Datagram {
-    /// `transport.get_write_buffer_size`.
+    /// `transport.get_write_buffer_size`. What is collected counts as sent.
     pub(crate) fn queue_size(&self) -> usize {
-        self.sending(|sending| sending.backlog.size())
+        if self.has(COLLECTING) { 0 } else { self.sending(|sending| sending.backlog.size()) }
     }
 
     /// Refuses what cannot be sent from here.
@@ -106,6 +108,13 @@ impl Datagram {
             // SAFETY: by this function's contract.
             unsafe { self.check(message) }?;
         }
+        if self.has(COLLECTING) {
+            // SAFETY: by this function's contract.
+            if unsafe { self.collect(messages) } {
+                return Ok(());
+            }
+            self.send_collected(lp);
+        }
         let sent = if self.sending(|sending| sending.backlog.is_empty()) { self.transmit(lp, messages) } else { 0 };
         let rest = &messages[sent..];
         if rest.is_empty() {
@@ -125,6 +134,38 @@ impl Datagram {
         }
         self.consider_pausing(lp);
         Ok(())
+    }
+
+    /// Keeps messages until the protocol was told of all that has come. False: there are too many, or no memory.
+    ///
+    /// # Safety
+    /// Data and addresses of the messages are readable.
+    unsafe fn collect(&self, messages: &[Message]) -> bool {
+        let [message] = messages else { return false };
+        self.sending(|sending| {
+            // SAFETY: by this function's contract.
+            sending.backlog.size() + message.size < COLLECTED && unsafe { sending.backlog.push(message) }
+        })
+    }
+
+    /// What the protocol sends is collected from now on, if nothing waits for room.
+    pub(super) fn begin_collecting(&self) {
+        if self.sending(|sending| sending.backlog.is_empty()) {
+            self.set(COLLECTING);
+        }
+    }
+
+    /// Hands what was collected to the kernel, and collects no more. What it has no room for waits.
+    pub(super) fn send_collected(&self, lp: &Owned) {
+        if !self.has(COLLECTING) {
+            return;
+        }
+        self.clear(COLLECTING);
+        self.send_backlog(lp);
+        if !self.has(LOSING) && !self.sending(|sending| sending.backlog.is_empty()) {
+            self.update_interest(lp);
+            self.consider_pausing(lp);
+        }
     }
 
     /// Hands messages to the kernel: how many are done with, which are fewer when it has no room.
@@ -264,22 +305,27 @@ impl Datagram {
         if self.has(LOSING) {
             return;
         }
-        loop {
-            let mut messages = [Message::NONE; SEGMENTS];
-            let count = self.sending(|sending| sending.backlog.fill(&mut messages));
-            // No code of the host runs meanwhile, so that what waits stays where it is.
-            let done = self.transmit(lp, &messages[..count]);
-            self.sending(|sending| sending.backlog.advance(done));
-            if done < count || count == 0 {
-                break;
-            }
-        }
+        self.send_backlog(lp);
         if self.consider_resuming(lp).is_none() || self.has(LOSING) {
             return;
         }
         self.update_interest(lp);
         if self.is_closing() && self.sending(|sending| sending.backlog.is_empty()) {
             self.lose(lp, 0);
+        }
+    }
+
+    /// Hands what waits to the kernel, as far as it has room.
+    fn send_backlog(&self, lp: &Owned) {
+        loop {
+            let mut messages = [Message::NONE; SEGMENTS];
+            let count = self.sending(|sending| sending.backlog.fill(&mut messages));
+            // No code of the host runs meanwhile, so that what waits stays where it is.
+            let done = self.transmit(lp, &messages[..count]);
+            self.sending(|sending| sending.backlog.advance(done));
+            if done < count || count < messages.len() {
+                break;
+            }
         }
     }
 
@@ -339,6 +385,7 @@ impl Datagram {
         if low > high {
             return Err(Error::INVALID.detail(|| format!("high ({high}) must be >= low ({low})")));
         }
+        self.send_collected(lp);
         self.sending(|sending| (sending.high, sending.low) = (high, low));
         self.consider_pausing(lp);
         Ok(())
