@@ -15,11 +15,13 @@ static evl_future *const untouched = (evl_future *)(void *)&harness_failures;
     X(0, evl_datagram_get_write_buffer_limits(d, &size, &size))                                                       \
     X(0, evl_datagram_get_write_buffer_size(d, &size))                                                                \
     X(0, evl_datagram_repr(d, text, sizeof text))                                                                     \
+    X(1, evl_datagram_set_protocol(d, &table, &arg, probe_free))                                                      \
     X(1, evl_datagram_set_data(d, &arg, probe_free))
 
 static void expect_of_all(evl_datagram *d, int code) {
     struct sockaddr_in to = loopback();
     evl_datagram_message message = {"x", 1, &to, sizeof to, 0};
+    evl_datagram_protocol table = one_by_one();
     size_t size = 4711;
     char text[10] = "";
 #define X(takes, call)                                                                                                \
@@ -75,6 +77,30 @@ TEST(null_buffers_and_addresses) {
     CHECK_INT(evl_datagram_get_sockname(d, NULL, 0), sizeof to);
     CHECK_INT(evl_datagram_get_sockname(d, many, 2), sizeof to);
     end_endpoint(loop, d, &told);
+    end_loop(loop);
+}
+
+TEST(other_tables) {
+    evl_loop *loop = real_loop();
+    struct told told = told_nothing(), other = told_nothing();
+    evl_datagram *d = bound_endpoint(loop, one_by_one(), &told);
+    evl_datagram_protocol p = one_by_one();
+    CHECK_CODE(evl_datagram_set_protocol(d, NULL, &other, told_free), -EINVAL);
+    p.reserved = 1;
+    CHECK_CODE(evl_datagram_set_protocol(d, &p, &other, told_free), EVL_EOPTIONS);
+    p = one_by_one();
+    p.size = 2;
+    CHECK_CODE(evl_datagram_set_protocol(d, &p, &other, told_free), EVL_EOPTIONS);
+    CHECK_INT(other.frees, 3);
+    /* One that takes nothing. */
+    memset(&p, 0, sizeof p);
+    p.size = sizeof p;
+    CHECK_CODE(evl_datagram_set_protocol(d, &p, NULL, NULL), 0);
+    CHECK_INT(told.frees, 1);
+    CHECK_CODE(evl_datagram_close(d), 0);
+    settle(loop);
+    CHECK_CODE(evl_datagram_get_fd(d), -EBADF);
+    evl_datagram_unref(d);
     end_loop(loop);
 }
 

@@ -606,4 +606,66 @@ TEST(sent_while_several_are_told_to_a_peer_that_is_full) {
     end_loop(loop);
 }
 
+/* --- another protocol */
+
+static struct told successor;
+static int successor_is_batch;
+
+static void replace(struct told *told) {
+    evl_datagram_protocol p = successor_is_batch ? in_batches() : one_by_one();
+    if (successor.made)
+        return;
+    successor.datagram = told->datagram;
+    successor.made = 1;
+    CHECK_CODE(evl_datagram_set_protocol(told->datagram, &p, &successor, told_free), 0);
+    /* It is being called. */
+    CHECK_INT(told->frees, 0);
+}
+
+/* Replaced by the first of several datagrams: the rest, errors and the end are the successor's, whichever way each is told. */
+TEST(another_protocol) {
+    static char block[70000];
+    int way;
+    for (way = 0; way < 4; way++) {
+        evl_loop *loop = real_loop();
+        struct told told = told_nothing();
+        struct sockaddr_in own, to;
+        int fd = bound(SOCK_DGRAM, &own), i;
+        evl_datagram *d = bound_endpoint(loop, way & 2 ? in_batches() : one_by_one(), &told);
+        evl_datagram_protocol p = one_by_one();
+        struct told late = told_nothing();
+        successor = told_nothing();
+        successor_is_batch = way & 1;
+        to = name_of(d);
+        told.on_received = replace;
+        for (i = 0; i < 3; i++)
+            CHECK(sendto(fd, "abc" + i, 1, 0, (struct sockaddr *)&to, sizeof to) == 1);
+        until(loop, &told.frees, 1);
+        for (i = 3; i < 6; i++)
+            CHECK(sendto(fd, "abcdef" + i, 1, 0, (struct sockaddr *)&to, sizeof to) == 1);
+        until(loop, &successor.received, 6 - told.received);
+        CHECK_INT(told.received, way & 2 ? 3 : 1);
+        CHECK_STRING(successor.last, "f");
+        CHECK_INT(successor.batches > 0, successor_is_batch);
+        CHECK_CODE(evl_datagram_sendto(d, block, sizeof block, &to, sizeof to), 0);
+        until(loop, &successor.errors, 1);
+        CHECK_INT(told.errors, 0);
+        /* From outside of any callback the arg before goes at once. */
+        CHECK_CODE(evl_datagram_set_protocol(d, &p, &successor, NULL), 0);
+        CHECK_INT(successor.frees, 1);
+        successor.frees = 0;
+        CHECK_CODE(evl_datagram_set_protocol(d, &p, &successor, told_free), 0);
+        CHECK_INT(successor.frees, 0);
+        CHECK_CODE(evl_datagram_close(d), 0);
+        until(loop, &successor.lost, 1);
+        settle(loop);
+        CHECK(successor.frees == 1 && told.lost == 0 && told.frees == 1);
+        CHECK_CODE(evl_datagram_set_protocol(d, &p, &late, told_free), EVL_EINVALIDSTATE);
+        CHECK_INT(late.frees, 1);
+        evl_datagram_unref(d);
+        close(fd);
+        end_loop(loop);
+    }
+}
+
 TEST_MAIN()

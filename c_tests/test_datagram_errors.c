@@ -217,6 +217,8 @@ static int reports;
 static void count_report(evl_loop *loop, const evl_exception *exception, void *arg) {
     (void)loop, (void)arg;
     CHECK_CODE(exception->code, -EPROTO);
+    CHECK(exception->datagram != NULL && exception->transport == NULL);
+    CHECK(evl_datagram_get_loop(exception->datagram) == loop);
     CHECK(strstr(exception->message, "<Datagram") != NULL && strstr(exception->message, "why") != NULL);
     reports++;
 }

@@ -357,6 +357,8 @@ typedef struct evl_exception {
     evl_future *future;
     // The transport that failed, or whose protocol did, or NULL. Borrowed.
     evl_transport *transport;
+    // The datagram endpoint that failed, or whose protocol did, or NULL. Borrowed.
+    evl_datagram *datagram;
 } evl_exception;
 
 // Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
@@ -2590,7 +2592,8 @@ EVL_API evl_loop *evl_datagram_get_loop(const evl_datagram *datagram);
 
 // Sends size bytes: transport.sendto. address is a struct sockaddr of address_size bytes; NULL with 0: the remote
 // address. If the kernel has no room, bytes and address are copied, and sent when it has. size 0 sends an empty
-// datagram, as newer versions of asyncio do.
+// datagram, as newer versions of asyncio do. What datagram_received sends is copied, too, when several datagrams
+// have come at once: it is handed to the kernel, as evl_datagram_send_batch does, once the last was told.
 //
 // A datagram that cannot be sent is lost, and error_received tells why. On the loop's thread. Errors: -EPIPE (the
 // endpoint is closing), -EDESTADDRREQ (no address, and no remote one), -EINVAL (NULL; an address of a wrong size;
@@ -2644,6 +2647,18 @@ EVL_API int evl_datagram_get_write_buffer_limits(evl_datagram *datagram, size_t 
 //
 // On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API int evl_datagram_get_write_buffer_size(evl_datagram *datagram, size_t *size);
+
+// Has another protocol be called from now on, in the context of the first: transport.set_protocol. The table is
+// copied. connection_made is not called again.
+//
+// The arg of the one before is released when none of its functions is on the stack; this arg after connection_lost,
+// or when this function fails. On the loop's thread. Errors: EVL_EINVALIDSTATE (connection_lost was called), -EINVAL
+// (NULL), EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_datagram_set_protocol(evl_datagram *datagram,
+                              const struct evl_datagram_protocol *protocol,
+                              void *arg,
+                              evl_free_fn arg_free);
 
 // The descriptor, which stays the endpoint's. transport.get_extra_info('socket').
 //

@@ -37,6 +37,8 @@ pub struct Report {
     pub future: *const (),
     /// Whose protocol failed, or what was lost, or NULL.
     pub transport: *const (),
+    /// The datagram endpoint whose protocol failed, or NULL.
+    pub datagram: *const (),
     /// Where it was scheduled (debug mode).
     pub traceback: Vec<usize>,
 }
@@ -155,6 +157,7 @@ pub(crate) fn attend(lp: &Owned, handle: *const Handle) -> Result<()> {
             handle,
             future: ptr::null(),
             transport: ptr::null(),
+            datagram: ptr::null(),
             traceback,
         },
     )
@@ -205,6 +208,7 @@ pub(crate) fn call_handler(lp: &Owned, report: &Report) -> Result<()> {
                 handle,
                 future: report.future,
                 transport: report.transport,
+                datagram: report.datagram,
                 traceback,
             },
         );
@@ -248,6 +252,7 @@ impl Report {
             handle,
             future: ptr::null(),
             transport: ptr::null(),
+            datagram: ptr::null(),
             traceback,
         }
     }

@@ -126,6 +126,14 @@ pub struct evl_datagram_options {
 ///
 /// # Safety `protocol` is NULL or begins with its size.
 unsafe fn client(lp: &Owned, protocol: *const evl_datagram_protocol, arg: FreeArg) -> Result<Client> {
+    // SAFETY: by this function's contract.
+    Ok(Client { callbacks: unsafe { read_callbacks(protocol) }?, arg, context: lp.capture(None) })
+}
+
+/// Reads a table of the host's.
+///
+/// # Safety `protocol` is NULL or begins with its size.
+unsafe fn read_callbacks(protocol: *const evl_datagram_protocol) -> Result<Callbacks> {
     type Ours = datagram::BatchFn;
     type Hosts = unsafe extern "C-unwind" fn(*mut evl_datagram, *const evl_datagram_message, usize, *mut c_void);
     own::required(protocol.cast_mut())?;
@@ -134,7 +142,7 @@ unsafe fn client(lp: &Owned, protocol: *const evl_datagram_protocol, arg: FreeAr
     if table.reserved != 0 {
         return Err(Error::OPTIONS);
     }
-    let callbacks = Callbacks {
+    Ok(Callbacks {
         connection_made: table.connection_made,
         datagram_received: table.datagram_received,
         // SAFETY: the two structs have the same members.
@@ -143,8 +151,7 @@ unsafe fn client(lp: &Owned, protocol: *const evl_datagram_protocol, arg: FreeAr
         connection_lost: table.connection_lost,
         pause_writing: table.pause_writing,
         resume_writing: table.resume_writing,
-    };
-    Ok(Client { callbacks, arg, context: lp.capture(None) })
+    })
 }
 
 /// The body of a function that uses an endpoint on its loop's thread. The reference keeps it while the host's code runs.
@@ -428,6 +435,24 @@ pub unsafe extern "C-unwind" fn evl_datagram_get_write_buffer_size(
 ) -> c_int {
     // SAFETY: a live endpoint or NULL; size is writable or NULL.
     unsafe { on_datagram(datagram, |_, datagram| own::put(size, datagram.queue_size())) }
+}
+
+/// Has another protocol be called from now on, in the context of the first: transport.set_protocol. The table is
+/// copied. connection_made is not called again.
+///
+/// The arg of the one before is released when none of its functions is on the stack; this arg after connection_lost,
+/// or when this function fails. On the loop's thread. Errors: EVL_EINVALIDSTATE (connection_lost was called), -EINVAL
+/// (NULL), EVL_EOPTIONS, EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_datagram_set_protocol(
+    datagram: *mut evl_datagram,
+    protocol: *const evl_datagram_protocol,
+    arg: *mut c_void,
+    arg_free: evl_free_fn,
+) -> c_int {
+    let arg = FreeArg::new(arg, arg_free);
+    // SAFETY: a live endpoint or NULL; protocol begins with its size or is NULL.
+    unsafe { on_datagram(datagram, |_, datagram| datagram.set_protocol(read_callbacks(protocol)?, arg).map(|()| 0)) }
 }
 
 /// The descriptor, which stays the endpoint's. transport.get_extra_info('socket').

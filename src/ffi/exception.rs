@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use super::datagram::evl_datagram;
 use super::event_loop::evl_loop;
 use super::future::evl_future;
 use super::handle::{evl_free_fn, evl_handle};
@@ -35,6 +36,8 @@ pub struct evl_exception {
     pub future: *mut evl_future,
     /// The transport that failed, or whose protocol did, or NULL. Borrowed.
     pub transport: *mut evl_transport,
+    /// The datagram endpoint that failed, or whose protocol did, or NULL. Borrowed.
+    pub datagram: *mut evl_datagram,
 }
 
 /// Takes failures of callbacks. One that itself fails (evl_raise) falls back to the default handler.
@@ -59,6 +62,7 @@ unsafe fn deliver(function: *const (), event_loop: *const EventLoop, report: &Re
         traceback_length: traceback.len(),
         future: report.future.cast_mut().cast(),
         transport: report.transport.cast_mut().cast(),
+        datagram: report.datagram.cast_mut().cast(),
     };
     // SAFETY: by this function's contract; the struct is valid during the call.
     unsafe {
@@ -90,6 +94,7 @@ unsafe fn report(exception: *const evl_exception) -> Result<Report> {
             handle: given.handle,
             future: given.future.cast_const().cast(),
             transport: given.transport.cast_const().cast(),
+            datagram: given.datagram.cast_const().cast(),
             traceback,
         })
     }

@@ -102,6 +102,17 @@ impl Callbacks {
 
 /// Tells the exception handler of a failure. `transport` is whose it is, or NULL.
 pub(super) fn tell(lp: &Owned, transport: *const (), code: c_int, what: &str, raised: Option<Box<Raised>>) {
+    tell_of(lp, (transport, ptr::null()), code, what, raised);
+}
+
+/// [`tell`] of a transport or a datagram endpoint.
+pub(super) fn tell_of(
+    lp: &Owned,
+    (transport, datagram): (*const (), *const ()),
+    code: c_int,
+    what: &str,
+    raised: Option<Box<Raised>>,
+) {
     let why = raised.as_ref().and_then(|raised| raised.message.as_deref());
     let message = match why {
         Some(why) => format!("{what}: {}", why.to_string_lossy()),
@@ -114,6 +125,7 @@ pub(super) fn tell(lp: &Owned, transport: *const (), code: c_int, what: &str, ra
         handle: ptr::null(),
         future: ptr::null(),
         transport,
+        datagram,
         traceback: Vec::new(),
     };
     exception::tell(lp, &report);

@@ -26,6 +26,7 @@ fn tell(lp: &Owned, code: i32, what: &str, raised: Option<&Raised>) {
         handle: ptr::null(),
         future: ptr::null(),
         transport: ptr::null(),
+        datagram: ptr::null(),
         traceback: Vec::new(),
     };
     exception::tell(lp, &report);

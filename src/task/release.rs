@@ -113,6 +113,7 @@ impl Future {
             handle: ptr::null(),
             future: ptr::from_ref(self).cast(),
             transport: ptr::null(),
+            datagram: ptr::null(),
             traceback: self.extra(|extra| extra.traceback.to_vec()).unwrap_or_default(),
         };
         if exception::call_handler(lp, &report) == Err(Error::EXIT) {

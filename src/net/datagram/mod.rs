@@ -4,6 +4,7 @@
 //! protocol is called re-entrantly but pause_writing.
 
 mod backlog;
+mod collect;
 mod protocol;
 mod receive;
 mod send;
@@ -17,6 +18,7 @@ use super::listen;
 use crate::engine::callback::FreeArg;
 use crate::engine::context::Word;
 use crate::engine::event_loop::{EventLoop, Owned};
+use crate::engine::exception::Raised;
 use crate::engine::operations::{NOWHERE, Operation};
 use crate::engine::runnable::Runnable;
 use crate::engine::source::REFUSED;
@@ -65,8 +67,11 @@ pub struct Datagram {
     fd: AtomicI32,
     /// Where it stands among what the loop has under way.
     place: Cell<u32>,
-    callbacks: Callbacks,
+    callbacks: Cell<Callbacks>,
     arg: UnsafeCell<FreeArg>,
+    /// Calls of the protocol on the stack; and args of protocols that were replaced meanwhile, to be released when there is none.
+    calls: Cell<u32>,
+    retired: UnsafeCell<Vec<FreeArg>>,
     /// The context in which the protocol is called.
     context: Cell<Word>,
     /// Whom datagrams are for that name nobody; empty: they must.
@@ -207,8 +212,10 @@ impl Datagram {
             flags: AtomicU32::new(connected | udp),
             fd: AtomicI32::new(-1),
             place: Cell::new(NOWHERE),
-            callbacks: client.callbacks,
+            callbacks: Cell::new(client.callbacks),
             arg: UnsafeCell::new(client.arg),
+            calls: Cell::new(0),
+            retired: UnsafeCell::new(Vec::new()),
             context: Cell::new(client.context.into_word()),
             remote: peer.map_or_else(|| remote.into(), Vec::into_boxed_slice),
             sending: UnsafeCell::new(Sending::new()),
@@ -301,6 +308,7 @@ impl Datagram {
         // SAFETY: the owner's; the arg is released when the protocol is told no more.
         let arg = unsafe { (*self.arg.get()).pointer() };
         let at = self.context.as_ptr();
+        self.calls.set(self.calls.get() + 1);
         // SAFETY: the word stays in the endpoint, which the caller has a reference of.
         let called = unsafe {
             match within {
@@ -308,8 +316,13 @@ impl Datagram {
                 true => lp.call_host_within(at, || host(this, arg)),
             }
         };
+        self.calls.set(self.calls.get() - 1);
         if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
             return None;
+        }
+        if self.calls.get() == 0 {
+            // SAFETY: the owner's; dropped after they were taken out, because that calls the host.
+            drop(unsafe { std::mem::take(&mut *self.retired.get()) });
         }
         let (code, raised) = match called {
             Ok((_, None)) => return Some(0),
@@ -317,8 +330,28 @@ impl Datagram {
             Err(error) => (error.code(), None),
         };
         let what = format!("protocol.{name}() of {} failed", self.repr());
-        super::protocol::tell(lp, ptr::null(), code, &what, raised);
+        self.tell(lp, code, &what, raised);
         Some(code)
+    }
+
+    /// Tells the exception handler of a failure.
+    fn tell(&self, lp: &Owned, code: c_int, what: &str, raised: Option<Box<Raised>>) {
+        super::protocol::tell_of(lp, (ptr::null(), ptr::from_ref(self).cast()), code, what, raised);
+    }
+
+    /// `transport.set_protocol`. The arg of the one before is released when no call of it is on the stack.
+    pub(crate) fn set_protocol(&self, callbacks: Callbacks, arg: FreeArg) -> Result<()> {
+        if self.has(LOST) {
+            return Err(Error::INVALID_STATE.detail(|| "the endpoint is closed".into()));
+        }
+        self.callbacks.set(callbacks);
+        // SAFETY: the owner's; dropped after it was taken out, because that calls the host.
+        let old = unsafe { std::mem::replace(&mut *self.arg.get(), arg) };
+        if self.calls.get() > 0 {
+            // SAFETY: as above.
+            unsafe { (*self.retired.get()).push(old) };
+        }
+        Ok(())
     }
 
     /// The kernel will not watch the descriptor.
@@ -328,7 +361,7 @@ impl Datagram {
         }
         let code = lp.refusal().code();
         let what = format!("Fatal error: the descriptor of {} cannot be watched", self.repr());
-        super::protocol::tell(lp, ptr::null(), code, &what, None);
+        self.tell(lp, code, &what, None);
         self.force_close(lp, code);
     }
 
@@ -378,7 +411,10 @@ impl Datagram {
         }
         self.sending(|sending| sending.backlog.clear());
         // SAFETY: the owner's, or nobody's any more; dropped after it was taken out, because that calls the host.
-        drop(unsafe { std::mem::replace(&mut *self.arg.get(), FreeArg::none()) });
+        let gone = unsafe {
+            (std::mem::replace(&mut *self.arg.get(), FreeArg::none()), std::mem::take(&mut *self.retired.get()))
+        };
+        drop(gone);
         self.context.replace(Word::NONE).release();
     }
 
@@ -441,7 +477,7 @@ impl Drop for Datagram {
 unsafe extern "C-unwind" fn start(arg: *mut c_void) {
     // SAFETY: the entry has a reference.
     let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
-    if let Some(made) = this.callbacks.connection_made {
+    if let Some(made) = this.callbacks.get().connection_made {
         // SAFETY: the host gave the function with its arg.
         match this.call(&lp, "connection_made", false, &mut |this, arg| unsafe { made(this, arg) }) {
             None => return,
@@ -461,7 +497,7 @@ unsafe extern "C-unwind" fn deliver_lost(arg: *mut c_void) {
     // SAFETY: the entry has a reference.
     let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
     let code = this.lost_code.get();
-    if let Some(lost) = this.callbacks.connection_lost {
+    if let Some(lost) = this.callbacks.get().connection_lost {
         // SAFETY: the host gave the function with its arg.
         let mut host = |this, arg| unsafe { lost(this, code, arg) };
         if this.call(&lp, "connection_lost", false, &mut host).is_none() {

@@ -171,7 +171,7 @@ impl Datagram {
                 return Some(false);
             }
         };
-        let delivered = match self.callbacks.datagrams_received {
+        let delivered = match self.callbacks.get().datagrams_received {
             Some(_) => self.deliver_batch(lp, buffers, count),
             None => self.deliver(lp, buffers, count),
         };
@@ -189,7 +189,6 @@ impl Datagram {
 
     /// Tells the protocol of datagrams one by one, until it closes the endpoint.
     fn deliver(&self, lp: &Owned, buffers: &Buffers, count: usize) -> Option<()> {
-        let Some(received) = self.callbacks.datagram_received else { return Some(()) };
         for at in 0..count {
             let (all, segment) = buffers.get(at);
             // One is answered at once.
@@ -199,10 +198,7 @@ impl Datagram {
             let mut from = 0;
             loop {
                 let (data, size) = part(&all, from, segment);
-                self.call(lp, "datagram_received", false, &mut |this, arg| {
-                    // SAFETY: the host gave the function with its arg; bytes and address are there during the call.
-                    unsafe { received(this, data, size, all.address, all.address_size, arg) };
-                })?;
+                self.tell_one(lp, &Message { data, size, ..all })?;
                 from += segment;
                 if self.has(CLOSING) {
                     return Some(());
@@ -241,8 +237,28 @@ impl Datagram {
         if waiting > 0 { self.tell_batch(lp, &buffers.messages[..waiting]) } else { Some(()) }
     }
 
+    /// Tells the protocol, which may be another one than before, of one datagram.
+    fn tell_one(&self, lp: &Owned, message: &Message) -> Option<()> {
+        let callbacks = self.callbacks.get();
+        let Some(received) = callbacks.datagram_received.filter(|_| callbacks.datagrams_received.is_none()) else {
+            return callbacks
+                .datagrams_received
+                .map_or(Some(()), |_| self.tell_batch(lp, std::slice::from_ref(message)));
+        };
+        self.call(lp, "datagram_received", false, &mut |this, arg| {
+            // SAFETY: the host gave the function with its arg; bytes and address are there during the call.
+            unsafe { received(this, message.data, message.size, message.address, message.address_size, arg) };
+        })?;
+        Some(())
+    }
+
     fn tell_batch(&self, lp: &Owned, messages: &[Message]) -> Option<()> {
-        let Some(received) = self.callbacks.datagrams_received else { return Some(()) };
+        let Some(received) = self.callbacks.get().datagrams_received else {
+            for message in messages.iter().take_while(|_| !self.has(CLOSING)) {
+                self.tell_one(lp, message)?;
+            }
+            return Some(());
+        };
         self.call(lp, "datagrams_received", false, &mut |this, arg| {
             // SAFETY: the host gave the function with its arg; the messages are there during the call.
             unsafe { received(this, messages.as_ptr(), messages.len(), arg) };

@@ -3,7 +3,9 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 
-use super::{CLOSING, COLLECTING, CONNECTED, Datagram, LOSING, LOST, Message, PAUSE_DUE, TELL_DUE, UDP, WRITING_PAUSED, enter};
+use super::{
+    CLOSING, COLLECTING, CONNECTED, Datagram, LOSING, LOST, Message, PAUSE_DUE, TELL_DUE, UDP, WRITING_PAUSED, enter,
+};
 use crate::engine::event_loop::Owned;
 use crate::error::{Error, Result};
 
@@ -14,8 +16,6 @@ const PIECES: usize = 256;
 /// Datagrams that the kernel splits a group into, at most, and their bytes.
 const SEGMENTS: usize = 64;
 const SEGMENTS_SIZE: usize = 65_000;
-/// Bytes that are collected before they are handed to the kernel.
-const COLLECTED: usize = 48 * 1024;
 /// Errors that wait to be told; further ones are told by these.
 const ERRORS: usize = 64;
 
@@ -134,38 +134,6 @@ impl Datagram {
         }
         self.consider_pausing(lp);
         Ok(())
-    }
-
-    /// Keeps messages until the protocol was told of all that has come. False: there are too many, or no memory.
-    ///
-    /// # Safety
-    /// Data and addresses of the messages are readable.
-    unsafe fn collect(&self, messages: &[Message]) -> bool {
-        let [message] = messages else { return false };
-        self.sending(|sending| {
-            // SAFETY: by this function's contract.
-            sending.backlog.size() + message.size < COLLECTED && unsafe { sending.backlog.push(message) }
-        })
-    }
-
-    /// What the protocol sends is collected from now on, if nothing waits for room.
-    pub(super) fn begin_collecting(&self) {
-        if self.sending(|sending| sending.backlog.is_empty()) {
-            self.set(COLLECTING);
-        }
-    }
-
-    /// Hands what was collected to the kernel, and collects no more. What it has no room for waits.
-    pub(super) fn send_collected(&self, lp: &Owned) {
-        if !self.has(COLLECTING) {
-            return;
-        }
-        self.clear(COLLECTING);
-        self.send_backlog(lp);
-        if !self.has(LOSING) && !self.sending(|sending| sending.backlog.is_empty()) {
-            self.update_interest(lp);
-            self.consider_pausing(lp);
-        }
     }
 
     /// Hands messages to the kernel: how many are done with, which are fewer when it has no room.
@@ -316,7 +284,7 @@ impl Datagram {
     }
 
     /// Hands what waits to the kernel, as far as it has room.
-    fn send_backlog(&self, lp: &Owned) {
+    pub(super) fn send_backlog(&self, lp: &Owned) {
         loop {
             let mut messages = [Message::NONE; SEGMENTS];
             let count = self.sending(|sending| sending.backlog.fill(&mut messages));
@@ -342,7 +310,7 @@ impl Datagram {
     }
 
     /// Tells the protocol to pause when there is too much.
-    fn consider_pausing(&self, lp: &Owned) {
+    pub(super) fn consider_pausing(&self, lp: &Owned) {
         if self.has(WRITING_PAUSED | PAUSE_DUE | LOSING)
             || self.sending(|sending| sending.backlog.size() <= sending.high)
         {
@@ -358,7 +326,7 @@ impl Datagram {
 
     fn tell_to_pause(&self, lp: &Owned) {
         self.set(WRITING_PAUSED);
-        if let Some(pause) = self.callbacks.pause_writing {
+        if let Some(pause) = self.callbacks.get().pause_writing {
             // SAFETY: the host gave the function with its arg.
             let _ = self.call(lp, "pause_writing", true, &mut |this, arg| unsafe { pause(this, arg) });
         }
@@ -372,7 +340,7 @@ impl Datagram {
         self.clear(PAUSE_DUE);
         if self.has(WRITING_PAUSED) {
             self.clear(WRITING_PAUSED);
-            if let Some(resume) = self.callbacks.resume_writing {
+            if let Some(resume) = self.callbacks.get().resume_writing {
                 // SAFETY: the host gave the function with its arg.
                 self.call(lp, "resume_writing", false, &mut |this, arg| unsafe { resume(this, arg) })?;
             }
@@ -403,11 +371,11 @@ unsafe extern "C-unwind" fn tell_errors(arg: *mut c_void) {
     let Some((this, lp)) = (unsafe { enter(arg) }) else { return };
     this.clear(TELL_DUE);
     let errors = this.sending(|sending| std::mem::take(&mut sending.errors));
-    let Some(received) = this.callbacks.error_received else { return };
     for code in errors {
         if this.has(LOST) {
             return;
         }
+        let Some(received) = this.callbacks.get().error_received else { continue };
         // SAFETY: the host gave the function with its arg.
         let mut host = |this, arg| unsafe { received(this, code, arg) };
         if this.call(&lp, "error_received", false, &mut host).is_none() {
