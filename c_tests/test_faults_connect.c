@@ -109,6 +109,10 @@ static void connecting(void) {
     if (code < 0) {
         CHECK(future == NULL && fault.hits > 0);
     } else {
+        /* Other threads look the name up, which no clock of this test's measures. */
+        while (fault.seen[SOCKET] == 0 && !evl_future_done(future) && patience.rounds++ < 20000)
+            if (evl_loop_run_once(loop, EVL_MS(1)) < 0)
+                CHECK(fault.hits > 0);
         /* What is left may be the address that does not answer. */
         CHECK_CODE(evl_future_set_timeout(future, EVL_SECONDS(5)), 0);
         while ((!evl_future_done(future) || peer.lost != peer.made) && CHECK(fault_step(loop, &patience)))
@@ -175,7 +179,7 @@ static int64_t finish_one(evl_loop *loop, evl_future *future, struct patience *p
 static void operations(void) {
     evl_loop *loop = fault_loop();
     struct sockaddr_in address;
-    struct patience patience = {0, 0, 60};
+    struct patience patience = {0, 0, 300};
     evl_future *connecting_ = NULL, *accepting = NULL, *sending = NULL, *receiving = NULL, *from = NULL, *to = NULL;
     int before, listener, client, server = -1, one, other, i, failed = 0;
     size_t all = 0;

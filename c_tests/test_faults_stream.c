@@ -272,7 +272,7 @@ static void finish_play(int before) {
 
 static void scenario(void) {
     int before, i, complete = 0;
-    struct patience patience = {0, 0, 60};
+    struct patience patience = {0, 0, 300};
     fault.armed = 0;
     before = count_descriptors();
     fault.armed = 1;
@@ -331,7 +331,7 @@ enum { CLOSE_LOOP, CANCEL, ABORT_ALL, CLOSE_ALL, CLOSE_SERVER, ABORT_CLIENTS, WA
 /* Whether it came so far. */
 static int ended_at(int way, int step) {
     int before = count_descriptors(), i, ran = 1;
-    struct patience patience = {0, 0, 60};
+    struct patience patience = {0, 0, 300};
     CHECK_INT(begin(200000), 1);
     for (i = 0; i < step && !is_over(); i++)
         ran = fault_step(play.loop, &patience);
