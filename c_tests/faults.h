@@ -11,7 +11,7 @@
 
 enum call {
     ACCEPT4, BIND, CLOSE, CONNECT, EPOLL_CREATE, EPOLL_CTL, EPOLL_WAIT, EVENTFD, FCNTL, GETPEERNAME, GETSOCKNAME, GETSOCKOPT,
-    LISTEN, RECV, RECVFROM, RECVMMSG, SEND, SENDMMSG, SENDMSG, SENDTO, SETSOCKOPT, SHUTDOWN, SOCKET,
+    LISTEN, PREAD, RECV, RECVFROM, RECVMMSG, SEND, SENDFILE, SENDMMSG, SENDMSG, SENDTO, SETSOCKOPT, SHUTDOWN, SOCKET,
     SO_ERROR_VALUE, /* what SO_ERROR reads, when getsockopt itself succeeds */
     CALLS
 };
@@ -38,10 +38,12 @@ static const struct {
     {"getsockname", {0}, {ENOBUFS}},
     {"getsockopt", {0}, {ENOBUFS, ENOPROTOOPT}},
     {"listen", {0}, {EADDRINUSE, EOPNOTSUPP}},
+    {"pread", {EINTR}, {EIO, ENOMEM}},
     {"recv", {EINTR, EAGAIN}, {ECONNRESET, ETIMEDOUT, ENOBUFS, ENOMEM, EHOSTUNREACH, EIO}},
     {"recvfrom", {EINTR, EAGAIN}, {ECONNREFUSED, ENOBUFS, ENOMEM}},
     {"recvmmsg", {EINTR, EAGAIN}, {ECONNREFUSED, ENOBUFS, ENOMEM, EHOSTUNREACH}},
     {"send", {EINTR, EAGAIN}, {EPIPE, ECONNRESET, ETIMEDOUT, ENOBUFS, ENOMEM, EHOSTUNREACH}},
+    {"sendfile", {EINTR, EAGAIN}, {EINVAL, ENOSYS, EIO, ENOMEM, EPIPE, ECONNRESET, ETIMEDOUT}},
     {"sendmmsg", {EINTR, EAGAIN}, {ECONNREFUSED, EMSGSIZE, EINVAL, EIO, ENOBUFS, ENOMEM, EPERM, ENETUNREACH}},
     {"sendmsg", {EINTR, EAGAIN}, {EPIPE, ECONNRESET, ETIMEDOUT, ENOBUFS, ENOMEM, EHOSTUNREACH}},
     {"sendto", {EINTR, EAGAIN}, {ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOMEM, EPERM, ENETUNREACH}},
@@ -132,6 +134,10 @@ OURS(int, listen, (int fd, int backlog)) {
     return fails(LISTEN) ? -1 : (int)syscall(SYS_listen, fd, backlog);
 }
 
+OURS(ssize_t, pread, (int fd, void *buffer, size_t size, int64_t offset)) {
+    return fails(PREAD) ? -1 : syscall(SYS_pread64, fd, buffer, size, offset);
+}
+
 OURS(ssize_t, recv, (int fd, void *buffer, size_t size, int flags)) {
     return fails(RECV) ? -1 : syscall(SYS_recvfrom, fd, buffer, size, flags, NULL, NULL);
 }
@@ -146,6 +152,10 @@ OURS(int, recvmmsg, (int fd, struct mmsghdr *messages, unsigned count, int flags
 
 OURS(ssize_t, send, (int fd, const void *buffer, size_t size, int flags)) {
     return fails(SEND) ? -1 : syscall(SYS_sendto, fd, buffer, size, flags, NULL, 0);
+}
+
+OURS(ssize_t, sendfile, (int to, int from, int64_t *offset, size_t count)) {
+    return fails(SENDFILE) ? -1 : syscall(SYS_sendfile, to, from, offset, count);
 }
 
 OURS(int, sendmmsg, (int fd, struct mmsghdr *messages, unsigned count, int flags)) {
