@@ -37,7 +37,7 @@ mod header {
         "executor",
         "transport",
         "pipe",
-        "stream",
+        "connection",
         "server",
         "datagram",
         "resolver",

@@ -10,9 +10,9 @@ use super::{options, own};
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::Owned;
 use crate::error::{Error, Result};
+use crate::net::connection::unix_address;
 use crate::net::datagram::{self, Callbacks, Client, Datagram, DatagramRef, Message};
 use crate::net::endpoint::{self, Manner};
-use crate::net::stream::unix_address;
 
 /// A socket that sends and receives datagrams for a protocol, as asyncio.DatagramTransport. Opaque; reference counted.
 pub type evl_datagram = Datagram;

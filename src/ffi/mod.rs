@@ -10,6 +10,7 @@
 )]
 
 pub mod child_watcher;
+pub mod connection;
 pub mod context;
 pub mod datagram;
 pub mod embed;
@@ -28,7 +29,6 @@ pub mod schedule;
 pub mod server;
 pub mod signal;
 pub mod sock;
-pub mod stream;
 pub mod task;
 pub mod task_group;
 pub mod timer;

@@ -4,10 +4,10 @@
 use std::ffi::{CStr, CString, c_int, c_void};
 
 use super::connect::Target;
+use super::connection::targets_of;
 use super::datagram::{self, Client, Datagram, DatagramRef};
 use super::listen::{self, Socket};
 use super::resolver::{self, Hints};
-use super::stream::targets_of;
 use crate::engine::callback::FreeArg;
 use crate::engine::context::Word;
 use crate::engine::event_loop::Owned;

@@ -4,6 +4,7 @@
 mod accept;
 pub(crate) mod address;
 pub(crate) mod connect;
+pub(crate) mod connection;
 pub mod datagram;
 pub(crate) mod endpoint;
 pub(crate) mod file;
@@ -18,7 +19,6 @@ pub(crate) mod serve;
 pub mod server;
 mod sigpipe;
 pub(crate) mod sock;
-pub(crate) mod stream;
 pub(crate) mod text;
 pub mod transport;
 mod write;

@@ -4,10 +4,10 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::sync::Arc;
 
 use super::connect::Target;
+use super::connection::{targets_of, unix_address};
 use super::listen::{self, Listening, Socket};
 use super::resolver::{self, Hints};
 use super::server::{Factory, Server};
-use super::stream::{targets_of, unix_address};
 use crate::engine::callback::FreeArg;
 use crate::engine::context::Captured;
 use crate::engine::event_loop::Owned;

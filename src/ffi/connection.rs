@@ -1,4 +1,4 @@
-//! Stream connections (`loop.create_connection` and its siblings), and what stream transports have beside others.
+//! Connections (`loop.create_connection` and its siblings), and what their transports have beside others.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -11,8 +11,8 @@ use super::{options, own};
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::Owned;
 use crate::error::{Error, Result};
+use crate::net::connection::{self, Client, Wanted};
 use crate::net::file::Part;
-use crate::net::stream::{self, Client, Wanted};
 use crate::net::transport::TransportRef;
 
 /// Where evl_loop_create_connection connects to, and how. Initialise with evl_connect_options_init; a field that
@@ -101,7 +101,7 @@ pub unsafe extern "C-unwind" fn evl_loop_create_connection(
                 interleave: if given.interleave == 0 && delay.is_some() { 1 } else { given.interleave as usize },
             };
             let client = client(lp, protocol, arg)?;
-            own::give_future(out, stream::connect(lp, wanted, client)?);
+            own::give_future(out, connection::connect(lp, wanted, client)?);
             Ok(0)
         })
     }
@@ -125,9 +125,9 @@ pub unsafe extern "C-unwind" fn evl_loop_create_unix_connection(
     // SAFETY: a live loop or NULL; name has so many bytes; protocol begins with its size or is NULL; out is writable or NULL.
     unsafe {
         own::on_loop(event_loop, |lp| {
-            let address = stream::unix_address(own::bytes(name.cast(), name_size)?)?;
+            let address = connection::unix_address(own::bytes(name.cast(), name_size)?)?;
             let client = client(lp, protocol, arg)?;
-            own::give_future(out, stream::connect_unix(lp, address, client)?);
+            own::give_future(out, connection::connect_unix(lp, address, client)?);
             Ok(0)
         })
     }
@@ -152,7 +152,7 @@ pub unsafe extern "C-unwind" fn evl_loop_connect_accepted_socket(
     unsafe {
         own::on_loop(event_loop, |lp| {
             let client = client(lp, protocol, arg)?;
-            own::give_future(out, stream::adopt(lp, fd, client)?);
+            own::give_future(out, connection::adopt(lp, fd, client)?);
             Ok(0)
         })
     }
