@@ -39,6 +39,8 @@ mod header {
         "pipe",
         "connection",
         "server",
+        "stream",
+        "stream_read",
         "datagram",
         "resolver",
         "child_watcher",

@@ -79,6 +79,8 @@ typedef struct evl_addresses evl_addresses;
 typedef struct evl_process evl_process;
 /* Who hears that a child has ended: asyncio.AbstractChildWatcher. Reference counted. */
 typedef struct evl_child_watcher evl_child_watcher;
+/* A connection that is read from and written to at will: asyncio.StreamReader and StreamWriter. Reference counted. */
+typedef struct evl_stream evl_stream;
 /* Listening sockets and their connections: asyncio.Server. Reference counted. */
 typedef struct evl_server evl_server;
 /* A socket that sends and receives datagrams for a protocol: asyncio.DatagramTransport. Reference counted. */
@@ -134,6 +136,11 @@ typedef enum evl_error {
     EVL_ESTOPPED = -20022,
     // It was shut down: an executor, a task group.
     EVL_ESHUTDOWN = -20023,
+    // The stream ended before all that was to be read: asyncio.IncompleteReadError. evl_future_error_bytes has what
+    // was there.
+    EVL_EINCOMPLETE = -20024,
+    // What was read up to a separator is longer than the stream's limit: asyncio.LimitOverrunError.
+    EVL_EOVERRUN = -20025,
     // sendfile(2) cannot send this file, or not to there: asyncio.SendfileNotAvailableError.
     EVL_ENOSENDFILE = -20026,
     // getaddrinfo, getnameinfo: the host has no address of this family.
@@ -523,6 +530,11 @@ typedef int (*evl_protocol_factory)(void *factory_arg,
                                     struct evl_protocol *protocol,
                                     void **arg,
                                     evl_free_fn *arg_free);
+
+// Told of a connection that a server has taken: asyncio's client_connected_cb. stream is borrowed: take a reference
+// by evl_stream_ref, begin an operation, or make a task by evl_stream_create_task, else it is closed when this
+// returns. evl_raise aborts it. arg is the pointer the server was made with.
+typedef void (*evl_connected_fn)(evl_stream *stream, void *arg);
 
 // How an endpoint is made. Initialise with evl_datagram_options_init; a field that is zero has its default.
 typedef struct evl_datagram_options {
@@ -1526,6 +1538,17 @@ EVL_API int evl_future_error_message(const evl_future *future, char *buffer, siz
 // there is none, and for NULL. Any thread, once the future is done.
 EVL_API void *evl_future_error_object(const evl_future *future);
 
+// The bytes that came with the error of a read: what had been read when the stream ended (EVL_EINCOMPLETE,
+// IncompleteReadError.partial). With EVL_EOVERRUN, *data becomes NULL and *size how many bytes can be read before
+// the separator is looked for again (LimitOverrunError.consumed).
+//
+// They stay the future's. size may be NULL. Any thread. Errors: EVL_EINVALIDSTATE (not done), EVL_ECANCELLED,
+// -EINVAL (NULL; no error, or one that comes without).
+EVL_API
+int evl_future_error_bytes(const evl_future *future,
+                           const void **data,
+                           size_t *size);
+
 // Settles the future with a result: Future.set_result. Its callbacks are called in the next iteration.
 //
 // value_free (may be NULL) releases value with the future, or when this function fails. On the loop's thread.
@@ -2525,6 +2548,249 @@ int evl_server_set_data(evl_server *server,
 
 // The pointer kept by evl_server_set_data, or NULL. NULL gives NULL. Any thread.
 EVL_API void *evl_server_get_data(const evl_server *server);
+
+// Connects to a host: asyncio.open_connection. Options, what the future fails with, and how it is cancelled, as
+// evl_loop_create_connection.
+//
+// The future's result (evl_future_result) is the evl_stream, the future's: take a reference by evl_stream_ref. out
+// may be NULL, which closes the stream once it is open. On the loop's thread. Errors as evl_loop_create_connection.
+EVL_API
+int evl_open_connection(evl_loop *event_loop,
+                        const struct evl_connect_options *options,
+                        evl_future **out);
+
+// Connects to a unix socket: asyncio.open_unix_connection. name as evl_loop_create_unix_connection; everything else
+// as evl_open_connection.
+EVL_API
+int evl_open_unix_connection(evl_loop *event_loop,
+                             const char *name,
+                             size_t name_size,
+                             evl_future **out);
+
+// Makes a connected stream socket a stream: asyncio.open_connection with sock. fd is made non-blocking, and from
+// success on it is the stream's, which closes it.
+//
+// Errors as evl_loop_connect_accepted_socket; everything else as evl_open_connection.
+EVL_API
+int evl_open_connection_from_socket(evl_loop *event_loop,
+                                    int fd,
+                                    evl_future **out);
+
+// Makes a TCP server whose connections are streams: asyncio.start_server. connected is called for each.
+//
+// Everything else as evl_loop_create_server, with arg in the place of factory_arg.
+EVL_API
+int evl_start_server(evl_loop *event_loop,
+                     const struct evl_server_options *options,
+                     evl_connected_fn connected,
+                     void *arg,
+                     evl_free_fn arg_free,
+                     evl_future **out);
+
+// Makes a server of a unix socket whose connections are streams: asyncio.start_unix_server. connected is called for
+// each.
+//
+// Everything else as evl_loop_create_unix_server, with arg in the place of factory_arg.
+EVL_API
+int evl_start_unix_server(evl_loop *event_loop,
+                          const char *name,
+                          size_t name_size,
+                          const struct evl_server_options *options,
+                          evl_connected_fn connected,
+                          void *arg,
+                          evl_free_fn arg_free,
+                          evl_future **out);
+
+// Makes a server of a stream socket that is bound, whose connections are streams: asyncio.start_server with sock.
+// connected is called for each.
+//
+// Everything else as evl_loop_create_server_from_socket, with arg in the place of factory_arg.
+EVL_API
+int evl_start_server_from_socket(evl_loop *event_loop,
+                                 int fd,
+                                 const struct evl_server_options *options,
+                                 evl_connected_fn connected,
+                                 void *arg,
+                                 evl_free_fn arg_free,
+                                 evl_future **out);
+
+// Makes a stream of a transport that is open: one of evl_loop_create_connection, a server's, a pipe's (standard
+// input, say). The stream becomes its protocol, as by evl_transport_set_protocol.
+//
+// *out is your reference. A transport that only writes gives a stream that cannot be read, and one that only reads
+// gives one that cannot be written. On the loop's thread. Errors: EVL_EINVALIDSTATE (connection_lost was called),
+// -EOPNOTSUPP (a pipe of a process), -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_stream_from_transport(evl_transport *transport,
+                              evl_stream **out);
+
+// Takes another reference and returns stream. NULL gives NULL. Any thread.
+EVL_API evl_stream *evl_stream_ref(evl_stream *stream);
+
+// Gives a reference back; NULL is ignored. The last one closes the stream, as evl_stream_close does. Operations that
+// are under way, futures whose result it is, and tasks of evl_stream_create_task have references, too. Any thread.
+EVL_API
+void evl_stream_unref(evl_stream *stream);
+
+// The loop of the stream. Borrowed. NULL for NULL. Any thread.
+EVL_API evl_loop *evl_stream_get_loop(const evl_stream *stream);
+
+// The transport beneath: StreamWriter.transport. Borrowed: valid as long as the stream. It tells addresses and
+// descriptor, has a pointer of yours (evl_transport_set_data), sets limits of writing, takes memory of yours
+// (evl_transport_write_owned), and can be aborted. NULL for NULL. Any thread.
+EVL_API
+evl_transport *evl_stream_get_transport(const evl_stream *stream);
+
+// Makes a task that serves the stream (evl_loop_create_task): a client_connected_cb that is a coroutine. The stream
+// stays valid until the task is done.
+//
+// When the task fails, the exception handler is told, and the stream closed; also when it is cancelled. When it is
+// done, the reference it had is given back: a stream that nobody else uses is closed. out may be NULL; else *out is
+// your reference. arg_free runs exactly once: when the task is done, on close, or when this function fails. On the
+// loop's thread. Errors: -EINVAL (NULL stream or step), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_stream_create_task(evl_stream *stream,
+                           evl_step_fn step,
+                           void *arg,
+                           evl_free_fn arg_free,
+                           evl_task **out);
+
+// Writes size bytes: StreamWriter.write. Never waits: what the system does not take is copied, and
+// evl_stream_drain tells when there is room again.
+//
+// Thread and errors as evl_transport_write.
+EVL_API int evl_stream_write(evl_stream *stream, const void *data, size_t size);
+
+// Writes the bytes of count buffers, in their order: StreamWriter.writelines. Everything else as evl_stream_write.
+EVL_API
+int evl_stream_writelines(evl_stream *stream,
+                          const struct evl_buffer *buffers,
+                          size_t count);
+
+// Writes no more, and goes on reading: StreamWriter.write_eof. What is queued is written first.
+//
+// Thread and errors as evl_transport_write_eof.
+EVL_API int evl_stream_write_eof(evl_stream *stream);
+
+// Whether evl_stream_write_eof can be used: 1 or 0. StreamWriter.can_write_eof. NULL gives 0. Any thread.
+EVL_API int evl_stream_can_write_eof(const evl_stream *stream);
+
+// A future that is done when there is room to write: StreamWriter.drain. It is done on return unless more than the
+// transport's high limit waits to be written; then when no more than the low one does.
+//
+// "evl_stream_write(stream, line, size); return evl_stream_drain(stream, next);" keeps a task from filling the memory
+// for a peer that does not read. It fails with what the connection was lost by, or -ECONNRESET when it was closed.
+// Many may drain at once. out may be NULL. On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_stream_drain(evl_stream *stream,
+                     evl_future **out);
+
+// Closes the stream: StreamWriter.close. What is queued is written first; nothing more is read. A read that waits is
+// ended as by the end of the stream.
+//
+// On the loop's thread. Errors: -EINVAL (NULL), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_stream_close(evl_stream *stream);
+
+// Whether the stream is closing or closed: 1 or 0. StreamWriter.is_closing. NULL gives 0. Any thread.
+EVL_API int evl_stream_is_closing(const evl_stream *stream);
+
+// A future that is done when the connection is closed: StreamWriter.wait_closed. It fails with what the connection
+// was lost by, if that was a failure.
+//
+// It does not close: see evl_stream_close. out may be NULL. Thread and errors as evl_stream_drain.
+EVL_API
+int evl_stream_wait_closed(evl_stream *stream,
+                           evl_future **out);
+
+// What the connection was lost by: a negative code, or 0: it is not lost, or was closed in an orderly way.
+// StreamReader.exception.
+//
+// On the loop's thread. Errors: -EINVAL (NULL).
+EVL_API int evl_stream_get_error(const evl_stream *stream);
+
+// Reads what there is, at most size bytes, and waits only when there is nothing: StreamReader.read. Negative: all up
+// to the end of the stream. The result is bytes (evl_future_result_bytes); none at the end, and for size 0.
+//
+// As all that read from streams: the future is done on return when what is wanted has come already. One read may
+// wait, not more. One that is cancelled, or out of time (evl_future_set_timeout), leaves all in the stream for the
+// next one. The bytes have a NUL after them that does not count. Once the connection is lost for a reason
+// (evl_stream_get_error), reads fail with that, even when something lies unread. out may be NULL. On the loop's thread.
+// Errors: EVL_EBUSY (another read waits), -EOPNOTSUPP (the stream only writes), -EINVAL (NULL), EVL_ECLOSED,
+// EVL_EWRONGTHREAD, EVL_EFORKED, -ENOMEM.
+EVL_API
+int evl_stream_read(evl_stream *stream,
+                    int64_t size,
+                    evl_future **out);
+
+// evl_stream_read into memory of yours, at most size bytes. The result is how many (evl_future_result_int); 0 at the
+// end, and for size 0.
+//
+// buffer is evl's until the future is done. Everything else as evl_stream_read; -EINVAL also when buffer is NULL and
+// size not 0.
+EVL_API
+int evl_stream_read_into(evl_stream *stream,
+                         void *buffer,
+                         size_t size,
+                         evl_future **out);
+
+// Reads size bytes, not less: StreamReader.readexactly. The result is bytes (evl_future_result_bytes).
+//
+// When the stream ends before, the future fails with EVL_EINCOMPLETE, and evl_future_error_bytes has what there was;
+// at the very end that is nothing. size may be more than the stream's limit. Everything else as evl_stream_read.
+EVL_API
+int evl_stream_read_exactly(evl_stream *stream,
+                            size_t size,
+                            evl_future **out);
+
+// evl_stream_read_exactly into memory of yours, which is written when all has come. The result is size
+// (evl_future_result_int).
+//
+// buffer is evl's until the future is done. Everything else as evl_stream_read_exactly; -EINVAL also when buffer is
+// NULL and size not 0.
+EVL_API
+int evl_stream_read_exactly_into(evl_stream *stream,
+                                 void *buffer,
+                                 size_t size,
+                                 evl_future **out);
+
+// Reads up to a separator of separator_size bytes, which is copied: StreamReader.readuntil. The result is bytes with
+// the separator at their end (evl_future_result_bytes).
+//
+// When the stream ends before, the future fails with EVL_EINCOMPLETE, and evl_future_error_bytes has what there was.
+// When more than the stream's limit comes before the separator, it fails with EVL_EOVERRUN, all stays in the stream,
+// and evl_future_error_bytes tells how much can be read by evl_stream_read. Everything else as evl_stream_read;
+// -EINVAL also when separator is NULL or has no bytes.
+EVL_API
+int evl_stream_read_until(evl_stream *stream,
+                          const void *separator,
+                          size_t separator_size,
+                          evl_future **out);
+
+// Reads a line: StreamReader.readline. The result is bytes with the newline at their end (evl_future_result_bytes);
+// the last line may have none, and at the end there are no bytes at all.
+//
+// A line that is longer than the stream's limit fails with EVL_EOVERRUN, and as much of it as has come is dropped.
+// Everything else as evl_stream_read.
+EVL_API
+int evl_stream_read_line(evl_stream *stream,
+                         evl_future **out);
+
+// Whether the stream has ended, and all was read: 1 or 0. StreamReader.at_eof. NULL gives 0. On the loop's thread.
+EVL_API
+int evl_stream_at_eof(const evl_stream *stream);
+
+// Sets the limit of the stream, which is 64 KiB at first: how long a line may be, and what comes before a separator.
+// The peer has to wait while more than twice as much lies unread.
+//
+// On the loop's thread. Errors: -EINVAL (NULL; 0), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
+EVL_API
+int evl_stream_set_limit(evl_stream *stream,
+                         size_t limit);
+
+// The limit of the stream. NULL gives 0. On the loop's thread.
+EVL_API size_t evl_stream_get_limit(const evl_stream *stream);
 
 // Fills options with the defaults. size is sizeof *options.
 //

@@ -45,6 +45,8 @@ impl Error {
     pub(crate) const INVALID_STATE: Error = Error(-20021);
     pub(crate) const STOPPED: Error = Error(-20022);
     pub(crate) const SHUT_DOWN: Error = Error(-20023);
+    pub(crate) const INCOMPLETE: Error = Error(-20024);
+    pub(crate) const OVERRUN: Error = Error(-20025);
     pub(crate) const NO_SENDFILE: Error = Error(-20026);
     pub(crate) const EAI_ADDRFAMILY: Error = Error(-20101);
     pub(crate) const EAI_AGAIN: Error = Error(-20102);
@@ -129,6 +131,8 @@ const OWN: &[Row] = &[
     (-20021, c"EVL_EINVALIDSTATE", c"the future is in no state for this"),
     (-20022, c"EVL_ESTOPPED", c"the loop was stopped before the future was done"),
     (-20023, c"EVL_ESHUTDOWN", c"it was shut down"),
+    (-20024, c"EVL_EINCOMPLETE", c"the stream ended before all was read"),
+    (-20025, c"EVL_EOVERRUN", c"the stream's limit was reached before the separator"),
     (-20026, c"EVL_ENOSENDFILE", c"sendfile(2) cannot send this file to there"),
     (-20101, c"EVL_EAI_ADDRFAMILY", c"the host has no address of this family"),
     (-20102, c"EVL_EAI_AGAIN", c"the name cannot be looked up now"),

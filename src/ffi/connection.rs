@@ -52,12 +52,37 @@ pub unsafe extern "C-unwind" fn evl_connect_options_init(options: *mut evl_conne
     guard(|| unsafe { options::init(options, size) })
 }
 
+/// Where to connect to.
+///
+/// # Safety `options` is NULL or begins with its size, and its strings are NULL or end with NUL.
+pub(super) unsafe fn wanted(options: *const evl_connect_options) -> Result<Wanted> {
+    own::required(options.cast_mut())?;
+    // SAFETY: by this function's contract.
+    unsafe {
+        let given: evl_connect_options = options::read(options)?;
+        let delay = (given.happy_eyeballs_delay_ns > 0).then_some(given.happy_eyeballs_delay_ns);
+        if given.interleave < 0 || given.happy_eyeballs_delay_ns < 0 {
+            return Err(Error::OPTIONS);
+        }
+        Ok(Wanted {
+            host: own::string(given.host).ok_or(Error::INVALID)?,
+            service: own::string(given.service).ok_or(Error::INVALID)?,
+            local_host: own::string(given.local_host),
+            local_service: own::string(given.local_service),
+            family: given.family,
+            flags: given.flags,
+            delay,
+            interleave: if given.interleave == 0 && delay.is_some() { 1 } else { given.interleave as usize },
+        })
+    }
+}
+
 /// What a connection is made for.
 ///
 /// # Safety `protocol` is NULL or begins with its size.
 unsafe fn client(lp: &Owned, protocol: *const evl_protocol, arg: FreeArg) -> Result<Client> {
     // SAFETY: by this function's contract.
-    Ok(Client { protocol: unsafe { read_protocol(protocol, arg) }?, context: lp.capture(None) })
+    Ok(Client { protocol: unsafe { read_protocol(protocol, arg) }?, context: lp.capture(None), result: None })
 }
 
 /// Connects to a host for a protocol: loop.create_connection. The host is looked up, its addresses are tried, and
@@ -84,22 +109,7 @@ pub unsafe extern "C-unwind" fn evl_loop_create_connection(
     // NUL; out is writable or NULL.
     unsafe {
         own::on_loop(event_loop, |lp| {
-            own::required(options.cast_mut())?;
-            let given: evl_connect_options = options::read(options)?;
-            let delay = (given.happy_eyeballs_delay_ns > 0).then_some(given.happy_eyeballs_delay_ns);
-            if given.interleave < 0 || given.happy_eyeballs_delay_ns < 0 {
-                return Err(Error::OPTIONS);
-            }
-            let wanted = Wanted {
-                host: own::string(given.host).ok_or(Error::INVALID)?,
-                service: own::string(given.service).ok_or(Error::INVALID)?,
-                local_host: own::string(given.local_host),
-                local_service: own::string(given.local_service),
-                family: given.family,
-                flags: given.flags,
-                delay,
-                interleave: if given.interleave == 0 && delay.is_some() { 1 } else { given.interleave as usize },
-            };
+            let wanted = wanted(options)?;
             let client = client(lp, protocol, arg)?;
             own::give_future(out, connection::connect(lp, wanted, client)?);
             Ok(0)

@@ -60,6 +60,11 @@ pub enum evl_error {
     EVL_ESTOPPED = -20022,
     /// It was shut down: an executor, a task group.
     EVL_ESHUTDOWN = -20023,
+    /// The stream ended before all that was to be read: asyncio.IncompleteReadError. evl_future_error_bytes has what
+    /// was there.
+    EVL_EINCOMPLETE = -20024,
+    /// What was read up to a separator is longer than the stream's limit: asyncio.LimitOverrunError.
+    EVL_EOVERRUN = -20025,
     /// sendfile(2) cannot send this file, or not to there: asyncio.SendfileNotAvailableError.
     EVL_ENOSENDFILE = -20026,
     /// getaddrinfo, getnameinfo: the host has no address of this family.

@@ -185,6 +185,27 @@ pub unsafe extern "C-unwind" fn evl_future_error_object(future: *const evl_futur
     unsafe { future.as_ref() }.map_or(std::ptr::null_mut(), Future::error_object)
 }
 
+/// The bytes that came with the error of a read: what had been read when the stream ended (EVL_EINCOMPLETE,
+/// IncompleteReadError.partial). With EVL_EOVERRUN, *data becomes NULL and *size how many bytes can be read before
+/// the separator is looked for again (LimitOverrunError.consumed).
+///
+/// They stay the future's. size may be NULL. Any thread. Errors: EVL_EINVALIDSTATE (not done), EVL_ECANCELLED,
+/// -EINVAL (NULL; no error, or one that comes without).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn evl_future_error_bytes(
+    future: *const evl_future,
+    data: *mut *const c_void,
+    size: *mut usize,
+) -> c_int {
+    // SAFETY: a live future or NULL; data and size are writable or NULL.
+    guard(|| unsafe {
+        let partial = own::borrow(future)?.partial()?;
+        own::required(data)?;
+        own::put_optional(size, partial.size);
+        own::put(data, partial.data.as_ref().map_or(std::ptr::null(), |data| data.as_ptr().cast()))
+    })
+}
+
 /// Settles the future with a result: Future.set_result. Its callbacks are called in the next iteration.
 ///
 /// value_free (may be NULL) releases value with the future, or when this function fails. On the loop's thread.

@@ -29,6 +29,8 @@ pub mod schedule;
 pub mod server;
 pub mod signal;
 pub mod sock;
+pub mod stream;
+pub mod stream_read;
 pub mod task;
 pub mod task_group;
 pub mod timer;

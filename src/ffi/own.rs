@@ -190,6 +190,10 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, size: usize) -> Result<&'a [u
     if pointer.is_null() {
         return if size == 0 { Ok(&[]) } else { Err(Error::INVALID) };
     }
+    // No memory is as large.
+    if isize::try_from(size).is_err() {
+        return Err(Error::INVALID);
+    }
     // SAFETY: by this function's contract.
     Ok(unsafe { std::slice::from_raw_parts(pointer, size) })
 }

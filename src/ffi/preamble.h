@@ -66,6 +66,8 @@ typedef struct evl_addresses evl_addresses;
 typedef struct evl_process evl_process;
 /* Who hears that a child has ended: asyncio.AbstractChildWatcher. Reference counted. */
 typedef struct evl_child_watcher evl_child_watcher;
+/* A connection that is read from and written to at will: asyncio.StreamReader and StreamWriter. Reference counted. */
+typedef struct evl_stream evl_stream;
 /* Listening sockets and their connections: asyncio.Server. Reference counted. */
 typedef struct evl_server evl_server;
 /* A socket that sends and receives datagrams for a protocol: asyncio.DatagramTransport. Reference counted. */

@@ -92,14 +92,18 @@ unsafe fn make(function: *const (), factory_arg: *mut c_void) -> Result<Protocol
     }
 }
 
+/// What makes protocols by a function of the host.
+fn factory_of(function: evl_protocol_factory, arg: FreeArg) -> Option<Factory> {
+    function.map(|function| Factory { make, function: function as *const (), arg })
+}
+
 /// Reads what servers have in common.
 ///
 /// # Safety `options` is NULL or begins with its size.
 unsafe fn plan(
     lp: &Owned,
     options: *const evl_server_options,
-    factory: evl_protocol_factory,
-    arg: FreeArg,
+    factory: Option<Factory>,
 ) -> Result<(evl_server_options, Plan)> {
     // SAFETY: by this function's contract.
     let given: evl_server_options = unsafe { options::read(options) }?;
@@ -107,9 +111,8 @@ unsafe fn plan(
         return Err(Error::OPTIONS);
     }
     let has = |flag: evl_server_flag| given.flags & flag as u32 != 0;
-    let function = factory.ok_or(Error::INVALID)? as *const ();
     let plan = Plan {
-        factory: Factory { make, function, arg },
+        factory: factory.ok_or(Error::INVALID)?,
         context: lp.capture(None),
         listening: Listening {
             reuse_address: !has(evl_server_flag::EVL_SERVER_NO_REUSE_ADDRESS),
@@ -119,6 +122,78 @@ unsafe fn plan(
         start: !has(evl_server_flag::EVL_SERVER_NOT_STARTED),
     };
     Ok((given, plan))
+}
+
+/// evl_loop_create_server with whatever makes its protocols.
+///
+/// # Safety `event_loop` is NULL or a live loop; `options` is NULL or begins with its size, and its strings are NULL or end with NUL;
+/// `out` is NULL or writable.
+pub(super) unsafe fn create(
+    event_loop: *mut evl_loop,
+    options: *const evl_server_options,
+    factory: Option<Factory>,
+    out: *mut *mut evl_future,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let (given, plan) = plan(lp, options, factory)?;
+            let mut hosts = Vec::new();
+            if !given.host.is_null() {
+                hosts.push(own::string(given.host));
+            }
+            if given.host_count > 0 {
+                own::required(given.hosts.cast_mut())?;
+            }
+            for at in 0..given.host_count {
+                hosts.push(own::string(*given.hosts.add(at)));
+            }
+            let service = own::string(given.service).unwrap_or_else(|| c"0".to_owned());
+            own::give_future(out, serve::serve(lp, &hosts, &service, given.family, plan)?);
+            Ok(0)
+        })
+    }
+}
+
+/// evl_loop_create_unix_server, likewise.
+///
+/// # Safety As [`create`]; `name` has so many bytes, or is NULL.
+pub(super) unsafe fn create_unix(
+    event_loop: *mut evl_loop,
+    name: *const c_char,
+    name_size: usize,
+    options: *const evl_server_options,
+    factory: Option<Factory>,
+    out: *mut *mut evl_future,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let (_, plan) = plan(lp, options, factory)?;
+            own::give_future(out, serve::serve_unix(lp, own::bytes(name.cast(), name_size)?, plan)?);
+            Ok(0)
+        })
+    }
+}
+
+/// evl_loop_create_server_from_socket, likewise.
+///
+/// # Safety As [`create`].
+pub(super) unsafe fn create_from_socket(
+    event_loop: *mut evl_loop,
+    fd: c_int,
+    options: *const evl_server_options,
+    factory: Option<Factory>,
+    out: *mut *mut evl_future,
+) -> c_int {
+    // SAFETY: by this function's contract.
+    unsafe {
+        own::on_loop(event_loop, |lp| {
+            let (_, plan) = plan(lp, options, factory)?;
+            own::give_future(out, serve::serve_socket(lp, fd, plan)?);
+            Ok(0)
+        })
+    }
 }
 
 /// Fills options with the defaults. size is sizeof *options.
@@ -151,27 +226,9 @@ pub unsafe extern "C-unwind" fn evl_loop_create_server(
     arg_free: evl_free_fn,
     out: *mut *mut evl_future,
 ) -> c_int {
-    let arg = FreeArg::new(factory_arg, arg_free);
-    // SAFETY: a live loop or NULL; options begin with their size or are NULL; strings are NULL or end with NUL; out is
-    // writable or NULL.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            let (given, plan) = plan(lp, options, factory, arg)?;
-            let mut hosts = Vec::new();
-            if !given.host.is_null() {
-                hosts.push(own::string(given.host));
-            }
-            if given.host_count > 0 {
-                own::required(given.hosts.cast_mut())?;
-            }
-            for at in 0..given.host_count {
-                hosts.push(own::string(*given.hosts.add(at)));
-            }
-            let service = own::string(given.service).unwrap_or_else(|| c"0".to_owned());
-            own::give_future(out, serve::serve(lp, &hosts, &service, given.family, plan)?);
-            Ok(0)
-        })
-    }
+    let factory = factory_of(factory, FreeArg::new(factory_arg, arg_free));
+    // SAFETY: as documented.
+    unsafe { create(event_loop, options, factory, out) }
 }
 
 /// Makes a server of a unix socket: loop.create_unix_server. name has name_size bytes: a path, or an abstract name,
@@ -190,16 +247,9 @@ pub unsafe extern "C-unwind" fn evl_loop_create_unix_server(
     arg_free: evl_free_fn,
     out: *mut *mut evl_future,
 ) -> c_int {
-    let arg = FreeArg::new(factory_arg, arg_free);
-    // SAFETY: a live loop or NULL; name has so many bytes; options begin with their size or are NULL; out is writable or
-    // NULL.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            let (_, plan) = plan(lp, options, factory, arg)?;
-            own::give_future(out, serve::serve_unix(lp, own::bytes(name.cast(), name_size)?, plan)?);
-            Ok(0)
-        })
-    }
+    let factory = factory_of(factory, FreeArg::new(factory_arg, arg_free));
+    // SAFETY: as documented.
+    unsafe { create_unix(event_loop, name, name_size, options, factory, out) }
 }
 
 /// Makes a server of a stream socket that is bound: create_server with sock. fd is made non-blocking, and from
@@ -216,15 +266,9 @@ pub unsafe extern "C-unwind" fn evl_loop_create_server_from_socket(
     arg_free: evl_free_fn,
     out: *mut *mut evl_future,
 ) -> c_int {
-    let arg = FreeArg::new(factory_arg, arg_free);
-    // SAFETY: a live loop or NULL; options begin with their size or are NULL; out is writable or NULL.
-    unsafe {
-        own::on_loop(event_loop, |lp| {
-            let (_, plan) = plan(lp, options, factory, arg)?;
-            own::give_future(out, serve::serve_socket(lp, fd, plan)?);
-            Ok(0)
-        })
-    }
+    let factory = factory_of(factory, FreeArg::new(factory_arg, arg_free));
+    // SAFETY: as documented.
+    unsafe { create_from_socket(event_loop, fd, options, factory, out) }
 }
 
 /// The body of a function that uses a server on its loop's thread.

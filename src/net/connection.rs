@@ -34,6 +34,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Client {
     pub(crate) protocol: Protocol,
     pub(crate) context: Captured,
+    /// What the future's result is, if not the transport.
+    pub(crate) result: Option<FreeArg>,
 }
 
 enum Stage {
@@ -52,6 +54,7 @@ enum Stage {
 /// A connection on its way.
 pub(crate) struct Connecting {
     client: Option<Client>,
+    result: Option<FreeArg>,
     stage: Stage,
 }
 
@@ -117,17 +120,17 @@ unsafe extern "C-unwind" fn settle(operation: *mut c_void) {
     let operation = unsafe { of::<Connecting>(operation) };
     let Some(lp) = entered(operation.future()) else { return };
     let made = operation.with(|work| match &work.stage {
-        Stage::Made(transport) => Some(TransportRef::new(transport)),
+        Stage::Made(transport) => Some((TransportRef::new(transport), work.result.take())),
         _ => None,
     });
-    if let Some(Some(transport)) = made {
-        let value = FreeArg::new(transport.into_raw().cast(), Some(transport::release));
+    if let Some(Some((transport, result))) = made {
+        let value = result.unwrap_or_else(|| FreeArg::new(transport.into_raw().cast(), Some(transport::release)));
         let _ = operation.end(&lp, Outcome::pointer(value));
     }
 }
 
 /// `loop.create_connection`.
-pub(crate) fn connect(lp: &Owned, wanted: Wanted, client: Client) -> Result<FutureRef> {
+pub(crate) fn connect(lp: &Owned, wanted: Wanted, mut client: Client) -> Result<FutureRef> {
     let hints = Hints { family: wanted.family, kind: libc::SOCK_STREAM, protocol: 0, flags: wanted.flags };
     let remote = resolver::look_up(lp, Some(&wanted.host), Some(&wanted.service), hints)?;
     let local = match (&wanted.local_host, &wanted.local_service) {
@@ -140,7 +143,8 @@ pub(crate) fn connect(lp: &Owned, wanted: Wanted, client: Client) -> Result<Futu
     let lookups: Vec<FutureRef> =
         [Some(&remote), local.as_ref()].into_iter().flatten().map(|f| FutureRef::new(f)).collect();
     let stage = Stage::Resolving { remote, local, delay: wanted.delay, interleave: wanted.interleave };
-    let operation = Operation::begin(lp, Connecting { client: Some(client), stage });
+    let result = client.result.take();
+    let operation = Operation::begin(lp, Connecting { client: Some(client), result, stage });
     if lookups.iter().all(|future| future.is_done()) {
         resolved(lp, &operation);
     } else {
@@ -208,10 +212,11 @@ pub(super) fn targets_of(future: &Future) -> Vec<Target> {
 }
 
 /// `loop.create_unix_connection`.
-pub(crate) fn connect_unix(lp: &Owned, address: Vec<u8>, client: Client) -> Result<FutureRef> {
+pub(crate) fn connect_unix(lp: &Owned, address: Vec<u8>, mut client: Client) -> Result<FutureRef> {
     let target = Target { family: libc::AF_UNIX, kind: libc::SOCK_STREAM, protocol: 0, address };
     let stage = Stage::Racing(Race::new(vec![target], Vec::new(), None));
-    let operation = Operation::begin(lp, Connecting { client: Some(client), stage });
+    let result = client.result.take();
+    let operation = Operation::begin(lp, Connecting { client: Some(client), result, stage });
     if let Err(error) = connect::go_on(lp, &operation) {
         connect::give_up(lp, &operation);
         operation.end(lp, connect::failure_of(error))?;
@@ -220,12 +225,13 @@ pub(crate) fn connect_unix(lp: &Owned, address: Vec<u8>, client: Client) -> Resu
 }
 
 /// `loop.connect_accepted_socket`, and `create_connection` of a socket: on failure the descriptor stays the caller's.
-pub(crate) fn adopt(lp: &Owned, fd: c_int, client: Client) -> Result<FutureRef> {
+pub(crate) fn adopt(lp: &Owned, fd: c_int, mut client: Client) -> Result<FutureRef> {
     check_stream(fd)?;
     listen::set_nonblocking(fd)?;
     lp.reserve(2)?;
+    let result = client.result.take();
     let made = open(lp, Socket::from_raw(fd), client).map_err(|(error, _)| error)?;
-    let operation = Operation::begin(lp, Connecting { client: None, stage: Stage::Made(made) });
+    let operation = Operation::begin(lp, Connecting { client: None, result, stage: Stage::Made(made) });
     settle_soon(lp, &operation)?;
     Ok(operation.into_future())
 }

@@ -19,6 +19,7 @@ pub(crate) mod serve;
 pub mod server;
 mod sigpipe;
 pub(crate) mod sock;
+pub mod stream;
 pub(crate) mod text;
 pub mod transport;
 mod write;

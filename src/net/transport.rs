@@ -63,7 +63,7 @@ const REFUSAL: u32 = 1 << 20;
 /// It only writes, and looks whether whoever reads has gone.
 pub(super) const WATCHES_PEER: u32 = 1 << 16;
 /// The peer sends no more, and the protocol has kept the transport open.
-pub(super) const READ_EOF: u32 = 1 << 17;
+pub(crate) const READ_EOF: u32 = 1 << 17;
 /// Nothing more is written after what is queued.
 pub(super) const WRITE_EOF: u32 = 1 << 18;
 /// A pipe's queue was written just now, which has most likely filled it: what is written more waits until the system says.

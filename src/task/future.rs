@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 pub(crate) use super::done::DoneFn;
 use super::done::{Done, FIRST};
-use super::outcome::Failure;
 pub(crate) use super::outcome::{Bytes, Numbered, Outcome, Shape};
+use super::outcome::{Failure, Partial};
 use super::task::Task;
 use super::timeout::Timeout;
 use crate::engine::callback::{self, CallFn, FreeArg};
@@ -369,6 +369,13 @@ impl Future {
     /// The host's object that goes with an error, or NULL.
     pub(crate) fn error_object(&self) -> *mut c_void {
         self.failure().map_or(ptr::null_mut(), |failure| failure.object.pointer())
+    }
+
+    /// What a read that has failed comes with.
+    pub(crate) fn partial(&self) -> Result<&Partial> {
+        self.error()?;
+        let partial = self.failure().and_then(|failure| failure.partial.as_deref());
+        partial.ok_or_else(|| Error::INVALID.detail(|| "the future has no error that comes with bytes".into()))
     }
 
     /// Somebody has asked for the error.

@@ -58,6 +58,13 @@ pub(crate) struct Outcome {
 pub(super) struct Failure {
     pub(super) message: Option<CString>,
     pub(super) object: FreeArg,
+    pub(super) partial: Option<Box<Partial>>,
+}
+
+/// What a read that has failed comes with: bytes that it has taken, or else how many may be taken.
+pub(crate) struct Partial {
+    pub(crate) data: Option<Vec<u8>>,
+    pub(crate) size: usize,
 }
 
 impl Numbered {
@@ -114,7 +121,16 @@ impl Outcome {
     }
 
     pub(crate) fn failure(code: c_int, message: Option<CString>, object: FreeArg) -> Outcome {
-        let word = Box::into_raw(Box::new(Failure { message, object }));
+        Outcome::failed(code, Failure { message, object, partial: None })
+    }
+
+    /// A read that has failed, but has got something.
+    pub(crate) fn partial(error: Error, message: Option<CString>, partial: Partial) -> Outcome {
+        Outcome::failed(error.code(), Failure { message, object: FreeArg::none(), partial: Some(Box::new(partial)) })
+    }
+
+    fn failed(code: c_int, failure: Failure) -> Outcome {
+        let word = Box::into_raw(Box::new(failure));
         Outcome::with(FAILED, Shape::Pointer, code, word.cast(), Some(free_box::<Failure>))
     }
 
