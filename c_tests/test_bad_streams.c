@@ -132,6 +132,7 @@ TEST(wrong_arguments) {
     CHECK(evl_error_detail(detail, sizeof detail) > 0);
     CHECK_STRING(detail, "Separator should be at least one-byte string");
     CHECK_CODE(evl_stream_read_until(stream, NULL, 0, &out), -EINVAL);
+    CHECK_CODE(evl_stream_read_until(stream, "x", SIZE_MAX, &out), -EINVAL);
     CHECK_CODE(evl_stream_set_limit(stream, 0), -EINVAL);
     CHECK_CODE(evl_stream_write(stream, NULL, 1), -EINVAL);
     CHECK_CODE(evl_stream_writelines(stream, NULL, 1), -EINVAL);
