@@ -260,6 +260,35 @@ TEST(forked_loops) {
     end_everything(&c);
 }
 
+static void on_process_lost(evl_process *process, int code, void *arg) {
+    (void)process;
+    CHECK_CODE(code, 0);
+    ++*(int *)arg;
+}
+
+TEST(pipes_of_processes_stay_theirs) {
+    evl_loop *loop = real_loop();
+    evl_process_options options;
+    evl_process_protocol p;
+    evl_process *process = NULL;
+    evl_transport *input;
+    evl_stream *stream = NULL;
+    int lost = 0;
+    memset(&p, 0, sizeof p);
+    p.size = sizeof p;
+    p.connection_lost = on_process_lost;
+    CHECK_CODE(evl_process_options_init(&options, sizeof options), 0);
+    options.stdin_mode = EVL_PROCESS_PIPE;
+    REQUIRE(evl_loop_subprocess_shell(loop, "read line", &options, &p, &lost, NULL, &process) == 0);
+    input = evl_process_get_pipe_transport(process, 0);
+    CHECK_CODE(evl_stream_from_transport(input, &stream), -EOPNOTSUPP);
+    CHECK(stream == NULL);
+    CHECK_CODE(evl_transport_write(input, "x\n", 2), 0);
+    UNTIL(loop, lost);
+    evl_process_unref(process);
+    end_loop(loop);
+}
+
 /* --- from inside */
 
 /* Ends everything from inside of what is called when memory is given back. */

@@ -1,6 +1,8 @@
 /* Reading from streams: every kind of read, at once and waiting, over limits, to the end, and cancelled. */
 #include "reading.h"
 
+#include <sys/resource.h>
+
 TEST(read_takes_what_there_is) {
     evl_loop *loop = real_loop();
     int fd;
@@ -477,6 +479,39 @@ TEST(the_loop_is_closed_with_everything_waiting) {
     close(other);
     evl_loop_unref(loop);
     evl_stream_unref(stream);
+}
+
+/* Reads all of a peer that never ends, with little memory. */
+static void read_without_memory(void *arg) {
+    evl_loop *loop = real_loop();
+    static char block[65536];
+    struct rlimit limit;
+    unsigned long pages = 0;
+    int fd, turn = 0;
+    evl_stream *stream = open_pair(loop, &fd);
+    evl_future *future = read_some(stream, -1);
+    FILE *file = fopen("/proc/self/statm", "r");
+    (void)arg;
+    CHECK(file != NULL && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = pages * (unsigned long)sysconf(_SC_PAGESIZE) + (48u << 20);
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    while (!evl_future_done(future) && turn++ < 100000) {
+        CHECK(send(fd, block, sizeof block, MSG_NOSIGNAL | MSG_DONTWAIT) > 0 || errno == EAGAIN || errno == EPIPE);
+        if (!CHECK(evl_loop_run_once(loop, 0) >= 0))
+            break;
+    }
+    CHECK_CODE(end_code(future), -ENOMEM);
+    CHECK_CODE(evl_stream_get_error(stream), -ENOMEM);
+    CHECK_INT(evl_stream_is_closing(stream), 1);
+    evl_stream_unref(stream);
+    end_loop(loop);
+}
+
+TEST(a_read_that_is_too_much_for_the_memory) {
+    if (!under_valgrind())
+        CHECK_INT(in_child(read_without_memory, NULL), 0);
 }
 
 TEST_MAIN()
