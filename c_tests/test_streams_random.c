@@ -112,6 +112,7 @@ static void go_on(struct end *end) {
     size_t size = below(3) == 0 ? 1 + below(MOST) : 1 + below(300);
     if (below(20) == 0)
         CHECK_CODE(evl_stream_set_limit(stream, LONGEST_LINE + below(5000)), 0);
+    memset(end->room, 0xee, MOST);
     /* What wants all the rest comes late. */
     end->kind = below(KINDS - (below(60) != 0));
     switch (end->kind) {
@@ -140,9 +141,6 @@ static void go_on(struct end *end) {
     }
     if (!evl_future_done(end->reading)) {
         end->waits++;
-        /* Its memory is written once, at the end. */
-        if (end->kind == INTO || end->kind == EXACTLY_INTO)
-            memset(end->room, 0xee, size);
         if (below(4) == 0)
             CHECK_CODE(evl_loop_call_soon(end->loop, cancel_it, end, NULL, NULL, NULL), 0);
     }

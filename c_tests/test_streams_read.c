@@ -323,6 +323,118 @@ TEST(into_memory_of_ones_own) {
     end_loop(loop);
 }
 
+/* Large reads into one's own memory have the system fill it. */
+TEST(much_into_memory_of_ones_own) {
+    evl_loop *loop = real_loop();
+    int fd;
+    evl_stream *stream = open_pair(loop, &fd);
+    static char block[500000], room[sizeof block + 1];
+    evl_future *future;
+    size_t i;
+    for (i = 0; i < sizeof block; i++)
+        block[i] = (char)(i * 11 + i / 1000);
+    /* Part of it is there before, and more comes than is wanted. */
+    feed(loop, fd, "abc");
+    put(fd, "def");
+    future = read_exactly_into(stream, room, 3 + 3 + 400000);
+    CHECK_INT(evl_future_done(future), 0);
+    pour(loop, fd, block, sizeof block);
+    CHECK_INT(evl_future_done(future), 1);
+    CHECK_INT(end_number(future), 400006);
+    CHECK(memcmp(room, "abcdef", 6) == 0 && memcmp(room + 6, block, 400000) == 0);
+    future = read_exactly_into(stream, room, 100000);
+    finish(loop, future);
+    CHECK_INT(end_number(future), 100000);
+    CHECK(memcmp(room, block + 400000, 100000) == 0);
+    /* What there is. */
+    future = read_into(stream, room, sizeof room);
+    feed(loop, fd, "hello");
+    CHECK_INT(end_number(future), 5);
+    CHECK(memcmp(room, "hello", 5) == 0);
+    feed(loop, fd, " world");
+    CHECK_INT(end_number(read_into(stream, room, sizeof room)), 6);
+    /* Cancelled, or out of time: nothing is lost. */
+    feed(loop, fd, "one ");
+    future = read_exactly_into(stream, room, 5000);
+    feed(loop, fd, "two ");
+    CHECK_CODE(evl_future_cancel(future, NULL), 1);
+    CHECK_CODE(end_code(future), EVL_ECANCELLED);
+    memset(room, 'x', sizeof room);
+    feed(loop, fd, "three\n");
+    CHECK_GIVES(read_line(stream), "one two three\n");
+    future = read_into(stream, room, 5000);
+    CHECK_CODE(evl_future_set_timeout(future, 1), 0);
+    CHECK_CODE(will_fail(loop, future), -ETIMEDOUT);
+    feed(loop, fd, "more\n");
+    CHECK_GIVES(read_line(stream), "more\n");
+    CHECK(room[0] == 'x');
+    /* The end comes before. */
+    future = read_exactly_into(stream, room, 5000);
+    feed(loop, fd, "the end");
+    CHECK_INT(evl_future_done(future), 0);
+    shutdown(fd, SHUT_WR);
+    finish(loop, future);
+    CHECK(is_incomplete(future, "the end"));
+    CHECK_INT(end_number(read_into(stream, room, 5000)), 0);
+    CHECK_INT(evl_stream_at_eof(stream), 1);
+    close(fd);
+    end_stream(loop, stream);
+    /* It is closed, reset, or the loop is closed. */
+    stream = open_pair(loop, &fd);
+    future = read_exactly_into(stream, room, 5000);
+    feed(loop, fd, "abc");
+    CHECK_CODE(evl_stream_close(stream), 0);
+    finish(loop, future);
+    CHECK(is_incomplete(future, "abc"));
+    evl_stream_unref(stream);
+    close(fd);
+    stream = open_tcp_pair(loop, &fd);
+    future = read_exactly_into(stream, room, 5000);
+    feed(loop, fd, "abc");
+    reset(fd);
+    CHECK_CODE(will_fail(loop, future), -ECONNRESET);
+    evl_stream_unref(stream);
+    stream = open_pair(loop, &fd);
+    future = read_into(stream, room, 5000);
+    shutdown(fd, SHUT_WR);
+    finish(loop, future);
+    CHECK_INT(end_number(future), 0);
+    end_stream(loop, stream);
+    close(fd);
+    stream = open_pair(loop, &fd);
+    future = read_exactly_into(stream, room, 5000);
+    feed(loop, fd, "abc");
+    end_loop(loop);
+    evl_future_unref(future);
+    evl_stream_unref(stream);
+    close(fd);
+}
+
+/* The transport gets another protocol in the middle of it. */
+TEST(another_protocol_in_the_middle_of_a_large_read) {
+    evl_loop *loop = real_loop();
+    int fd;
+    evl_stream *stream = open_pair(loop, &fd);
+    struct peer peer;
+    evl_protocol p = peer_protocol();
+    static char room[10000];
+    evl_future *future = read_exactly_into(stream, room, sizeof room);
+    feed(loop, fd, "for the read ");
+    peer_init(&peer, loop, NULL);
+    peer.transport = evl_transport_ref(evl_stream_get_transport(stream));
+    peer.made = 1;
+    CHECK_CODE(evl_transport_set_protocol(peer.transport, &p, &peer, peer_free), 0);
+    CHECK_CODE(end_code(future), EVL_EINVALIDSTATE);
+    feed(loop, fd, "for the protocol");
+    CHECK_STRING(peer.data, "for the protocol");
+    evl_stream_unref(stream);
+    idle(loop);
+    CHECK_INT(peer.lost, 0);
+    peer_close(&peer);
+    close(fd);
+    end_loop(loop);
+}
+
 TEST(two_readers) {
     evl_loop *loop = real_loop();
     int fd;

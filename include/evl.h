@@ -2744,8 +2744,8 @@ int evl_stream_read_exactly(evl_stream *stream,
                             size_t size,
                             evl_future **out);
 
-// evl_stream_read_exactly into memory of yours, which is written when all has come. The result is size
-// (evl_future_result_int).
+// evl_stream_read_exactly into memory of yours. The result is size (evl_future_result_int). When it is not all read,
+// the memory's content is undefined.
 //
 // buffer is evl's until the future is done. Everything else as evl_stream_read_exactly; -EINVAL also when buffer is
 // NULL and size not 0.

@@ -30,7 +30,7 @@ fn into(buffer: *mut c_void, size: usize, amount: impl FnOnce(usize) -> Amount) 
         own::required(buffer)?;
     }
     let nowhere = std::ptr::dangling_mut();
-    Ok(Want { amount: amount(size), into: if buffer.is_null() { nowhere } else { buffer.cast() } })
+    Ok(Want::into(amount(size), if buffer.is_null() { nowhere } else { buffer.cast() }))
 }
 
 /// Reads what there is, at most size bytes, and waits only when there is nothing: StreamReader.read. Negative: all up
@@ -83,8 +83,8 @@ pub unsafe extern "C-unwind" fn evl_stream_read_exactly(
     unsafe { read(stream, out, || Ok(Want::bytes(Amount::Exactly(size)))) }
 }
 
-/// evl_stream_read_exactly into memory of yours, which is written when all has come. The result is size
-/// (evl_future_result_int).
+/// evl_stream_read_exactly into memory of yours. The result is size (evl_future_result_int). When it is not all read,
+/// the memory's content is undefined.
 ///
 /// buffer is evl's until the future is done. Everything else as evl_stream_read_exactly; -EINVAL also when buffer is
 /// NULL and size not 0.

@@ -276,6 +276,12 @@ impl Transport {
         Ok(())
     }
 
+    /// The protocol goes on with other functions.
+    pub(crate) fn change_callbacks(&self, callbacks: Arc<Callbacks>) {
+        // SAFETY: the owner's; whoever calls one of them has copied it.
+        drop(unsafe { std::mem::replace(&mut *self.callbacks.get(), callbacks) });
+    }
+
     /// Closes the descriptor and releases what the host gave.
     pub(super) fn finish(&self) {
         self.set(CLOSING | LOSING | LOST);

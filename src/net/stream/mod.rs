@@ -6,6 +6,7 @@
 //! more is closed.
 
 mod buffer;
+mod direct;
 pub(crate) mod open;
 mod protocol;
 pub(crate) mod read;
@@ -36,6 +37,8 @@ const PAUSED: u32 = 2;
 const LOST: u32 = 4;
 /// Nobody uses the stream: what comes is dropped.
 const UNUSED: u32 = 8;
+/// What comes goes straight into the memory of the read that waits.
+const DIRECT: u32 = 16;
 
 /// `asyncio.streams._DEFAULT_LIMIT`.
 const LIMIT: usize = 64 * 1024;

@@ -1,8 +1,8 @@
 //! The protocol through which a stream hears of its transport (`asyncio.StreamReaderProtocol`).
 
 use std::ffi::{c_int, c_void};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use super::{LOST, Stream, UNUSED};
 use crate::engine::callback::{FreeArg, guarded};
@@ -11,18 +11,28 @@ use crate::error::Error;
 use crate::net::protocol::{Callbacks, Protocol};
 use crate::net::transport::{Transport, TransportRef};
 
+/// What a stream's transport calls; `direct`: for what is received, it asks for memory.
+pub(super) fn callbacks(direct: bool) -> Arc<Callbacks> {
+    static TABLES: OnceLock<[Arc<Callbacks>; 2]> = OnceLock::new();
+    let tables = TABLES.get_or_init(|| {
+        let plain = Callbacks {
+            connection_made: Some(connection_made),
+            data_received: Some(data_received),
+            eof_received: Some(eof_received),
+            connection_lost: Some(connection_lost),
+            resume_writing: Some(resume_writing),
+            ..Callbacks::default()
+        };
+        let direct = Callbacks { get_buffer: Some(get_buffer), buffer_updated: Some(buffer_updated), ..plain };
+        [plain.shared(), direct.shared()]
+    });
+    tables[usize::from(direct)].clone()
+}
+
 /// The protocol of a stream's transport, which keeps the stream.
 pub(super) fn of(stream: Arc<Stream>) -> Protocol {
-    let callbacks = Callbacks {
-        connection_made: Some(connection_made),
-        data_received: Some(data_received),
-        eof_received: Some(eof_received),
-        connection_lost: Some(connection_lost),
-        resume_writing: Some(resume_writing),
-        ..Callbacks::default()
-    };
     let arg = FreeArg::new(Arc::into_raw(stream).cast_mut().cast(), Some(let_go));
-    Protocol { callbacks: callbacks.shared(), arg }
+    Protocol { callbacks: callbacks(false), arg }
 }
 
 /// The stream that a function of the protocol was called with, and the loop.
@@ -68,6 +78,31 @@ unsafe extern "C-unwind" fn data_received(
         && !stream.has(UNUSED)
     {
         stream.feed(&lp, chunk);
+    }
+}
+
+unsafe extern "C-unwind" fn get_buffer(
+    transport: *mut Transport,
+    _: usize,
+    buffer: *mut *mut c_void,
+    size: *mut usize,
+    arg: *mut c_void,
+) {
+    // SAFETY: called by the transport, whose outputs are writable.
+    if let Some((stream, _)) = unsafe { enter(transport, arg) } {
+        let (at, room) = stream.room();
+        // SAFETY: as above.
+        unsafe {
+            buffer.write(at.cast());
+            size.write(room);
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn buffer_updated(transport: *mut Transport, size: usize, arg: *mut c_void) {
+    // SAFETY: called by the transport.
+    if let Some((stream, lp)) = unsafe { enter(transport, arg) } {
+        stream.filled(&lp, size);
     }
 }
 
@@ -119,6 +154,7 @@ impl Stream {
     fn lost(&self, lp: &Owned, code: c_int) {
         self.set(LOST);
         self.code.set(code);
+        self.end_direct(lp);
         match self.failure() {
             None => self.feed_eof(lp),
             Some(failure) => {

@@ -38,12 +38,14 @@ pub(crate) struct Want {
     pub(crate) amount: Amount,
     /// Memory of the host's, as large as the amount; NULL: the result is bytes.
     pub(crate) into: *mut u8,
+    /// So much of it is filled, by what is not in the buffer therefore.
+    pub(super) filled: usize,
 }
 
 /// A read that waits.
 pub(crate) struct Read {
     stream: StreamRef,
-    want: Want,
+    pub(super) want: Want,
 }
 
 impl Work for Read {
@@ -51,6 +53,7 @@ impl Work for Read {
 
     fn cancel(lp: &Owned, operation: &Operation<Self>) -> bool {
         if let Some(stream) = operation.with(|work| StreamRef::new(&work.stream)) {
+            stream.end_direct(lp);
             drop(stream.reader.take());
             stream.consider_pausing(lp);
         }
@@ -75,7 +78,12 @@ pub(crate) const NEWLINE: &[u8] = b"\n";
 
 impl Want {
     pub(crate) fn bytes(amount: Amount) -> Want {
-        Want { amount, into: ptr::null_mut() }
+        Want { amount, into: ptr::null_mut(), filled: 0 }
+    }
+
+    /// `into` has room for the amount.
+    pub(crate) fn into(amount: Amount, into: *mut u8) -> Want {
+        Want { amount, into, filled: 0 }
     }
 
     pub(crate) fn until(separator: Cow<'static, [u8]>, line: bool) -> Want {
@@ -174,6 +182,7 @@ impl Stream {
         if let Step::Wait = step {
             let operation = Operation::begin(lp, Read { stream: StreamRef::new(self), want });
             self.reader.set(Some(OperationRef::new(&operation)));
+            self.begin_direct();
             // More is needed than is allowed to lie about.
             self.resume(lp);
             return Ok(operation.into_future());
@@ -278,6 +287,7 @@ impl Stream {
     /// The peer sends no more.
     pub(super) fn feed_eof(&self, lp: &Owned) {
         self.set(EOF);
+        self.end_direct(lp);
         let Some(reader) = self.reader.take() else { return };
         let limit = self.limit.get();
         let outcome = reader.with(|Read { want, .. }| {
@@ -290,11 +300,11 @@ impl Stream {
     }
 
     /// False: no memory, and the connection is to be given up.
-    fn append(&self, bytes: &[u8]) -> bool {
+    pub(super) fn append(&self, bytes: &[u8]) -> bool {
         self.buffer.borrow_mut().append(bytes)
     }
 
-    fn give_up(&self, lp: &Owned) {
+    pub(super) fn give_up(&self, lp: &Owned) {
         if let Ok(transport) = self.transport() {
             transport.force_close(lp, Error::NO_MEMORY.code());
         }
