@@ -1,10 +1,10 @@
-/* For echo.c, evl: stream transports; one variant reads into memory of the protocol's, and the last two are evl_stream: read by
- * callbacks of futures, and by a task that awaits each read and each drain. */
+/* For echo.c, evl: stream transports; one variant reads into memory of the protocol's, and the last two are evl_stream, read by
+ * a task that awaits each read and each drain: into new memory, or into the task's own. */
 
 static evl_loop *loop;
 static int buffered;
 
-enum { BUFFERED = 1, CALLBACK, TASK };
+enum { BUFFERED = 1, STREAM, STREAM_INTO };
 static char hot[65536];
 
 static void on_data(evl_transport *transport, const void *data, size_t size, void *arg) {
@@ -28,35 +28,27 @@ static void on_lost(evl_transport *transport, int code, void *arg) {
     echo_gone();
 }
 
-/* A stream, read by callbacks. */
-static void on_read(evl_future *future, void *arg) {
-    const void *data;
-    size_t size;
-    if (evl_future_result_bytes(future, &data, &size) < 0 || size == 0) {
-        evl_stream_unref(arg);
-        echo_gone();
-        return;
-    }
-    must(evl_stream_write(arg, data, size));
-    must(evl_stream_read(arg, 65536, &future));
-    must(evl_future_add_done_callback(future, on_read, arg, NULL, NULL));
-    evl_future_unref(future);
-}
-
 /* A stream, read by a task. */
 struct echoer {
     evl_stream *stream;
     int writing;
+    char room[];
 };
 
 static int echo_step(evl_task *task, int status, void *arg, evl_future **next) {
     struct echoer *me = arg;
-    const void *data;
+    const void *data = me->room;
+    int64_t count;
     size_t size;
     if (status < 0)
         return status;
     if (me->writing) {
-        must(evl_future_result_bytes(evl_task_get_awaited(task), &data, &size));
+        if (buffered == STREAM_INTO) {
+            must(evl_future_result_int(evl_task_get_awaited(task), &count));
+            size = (size_t)count;
+        } else {
+            must(evl_future_result_bytes(evl_task_get_awaited(task), &data, &size));
+        }
         if (size == 0) {
             evl_stream_unref(me->stream);
             echo_gone();
@@ -67,27 +59,24 @@ static int echo_step(evl_task *task, int status, void *arg, evl_future **next) {
         return evl_stream_drain(me->stream, next);
     }
     me->writing = 1;
-    return evl_stream_read(me->stream, 65536, next);
+    if (buffered == STREAM_INTO)
+        return evl_stream_read_into(me->stream, me->room, sizeof hot, next);
+    return evl_stream_read(me->stream, sizeof hot, next);
 }
 
 static void stream_add(int fd) {
     evl_future *future;
+    struct echoer *me;
     void *stream;
     must(evl_open_connection_from_socket(loop, fd, &future));
     must(evl_loop_run_until_complete(loop, future));
     must(evl_future_result(future, &stream));
     evl_stream_ref(stream);
     evl_future_unref(future);
-    if (buffered == TASK) {
-        struct echoer *me = bench_new(1, sizeof *me);
-        me->stream = stream;
-        must(evl_stream_create_task(stream, echo_step, me, free, NULL));
-        must(evl_loop_run_until_idle(loop));
-    } else {
-        must(evl_stream_read(stream, 65536, &future));
-        must(evl_future_add_done_callback(future, on_read, stream, NULL, NULL));
-        evl_future_unref(future);
-    }
+    me = bench_new(1, sizeof *me + (buffered == STREAM_INTO ? sizeof hot : 0));
+    me->stream = stream;
+    must(evl_stream_create_task(stream, echo_step, me, free, NULL));
+    must(evl_loop_run_until_idle(loop));
 }
 
 static void echo_open(size_t n, int mode) {
@@ -99,7 +88,7 @@ static void echo_open(size_t n, int mode) {
 static void echo_add(size_t i, int fd) {
     evl_protocol protocol;
     (void)i;
-    if (buffered >= CALLBACK) {
+    if (buffered >= STREAM) {
         stream_add(fd);
         return;
     }
@@ -132,7 +121,7 @@ static void echo_close(void) {
 #define VARIANTS                                                                                                      \
     VARIANT(0, "transport")                                                                                           \
     VARIANT(1, "transport, get_buffer")                                                                               \
-    VARIANT(2, "stream, callback")                                                                                    \
-    VARIANT(3, "stream, task")                                                                                        \
+    VARIANT(2, "stream, read")                                                                                        \
+    VARIANT(3, "stream, read_into")                                                                                   \
     MEMORY(0, "transport")                                                                                            \
-    MEMORY(3, "stream, task")
+    MEMORY(2, "stream, read")
