@@ -108,7 +108,7 @@ static int take_line(struct session *me, const char *line, evl_future **next)
     } else {
         code = say(me, "error: set KEY SIZE, get KEY, del KEY or quit\n");
     }
-    return code < 0 ? code : read_next(me, next);
+    return code < 0 ? 0 : read_next(me, next); /* it cannot be written to when the client has gone */
 }
 
 static int session(evl_task *task, int status, void *arg, evl_future **next)
@@ -138,7 +138,7 @@ static int session(evl_task *task, int status, void *arg, evl_future **next)
     default:
         evl_future_result_bytes(evl_task_get_awaited(task), &data, &size);
         status = say(me, keep(me->key, data, size - 1) == 0 ? "ok\n" : "error: no memory\n");
-        return status < 0 ? status : read_next(me, next);
+        return status < 0 ? 0 : read_next(me, next);
     }
 }
 
