@@ -261,7 +261,11 @@ impl Stream {
                     let (data, rest) = chunk.split_at(size);
                     kept &= rest.is_empty() || self.append(rest);
                     Some(match want.into.is_null() {
-                        true => want.outcome(buffer::copy(data)),
+                        true => {
+                            let data = buffer::copy(data);
+                            kept &= data.is_some();
+                            want.outcome(data)
+                        }
                         false => want.outcome_into(data),
                     })
                 }
