@@ -257,6 +257,21 @@ impl Report {
         }
     }
 
+    /// A function of the host that has failed, and what it has said, which takes the place of a full stop.
+    pub(crate) fn failed(code: c_int, what: &str, why: Option<&CStr>, object: *mut c_void) -> Report {
+        let message = match why {
+            Some(why) => format!("{}: {}", what.trim_end_matches('.'), why.to_string_lossy()),
+            None => what.to_owned(),
+        };
+        Report { object, ..Report::new(Error::from_code(code), &message, ptr::null()) }
+    }
+
+    /// [`Report::failed`] with what was raised.
+    pub(crate) fn of_raised(code: c_int, what: &str, raised: Option<&Raised>) -> Report {
+        let why = raised.and_then(|raised| raised.message.as_deref());
+        Report::failed(code, what, why, raised.map_or(ptr::null_mut(), |raised| raised.object.pointer()))
+    }
+
     /// The message as C callers read it, never NULL.
     pub(crate) fn message_pointer(&self) -> *const c_char {
         self.message.as_deref().unwrap_or(UNHANDLED).as_ptr()

@@ -1,6 +1,6 @@
 //! Taking connections (`asyncio.selector_events._accept_connection`).
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
@@ -121,10 +121,6 @@ fn welcome(server: &Arc<Server>, lp: &Owned, socket: Socket) -> bool {
 }
 
 pub(super) fn tell(lp: &Owned, code: c_int, what: &str, raised: Option<Box<Raised>>) {
-    let why = raised.as_ref().and_then(|raised| raised.message.as_deref());
-    let text = why.map_or_else(|| what.to_owned(), |why| format!("{what}: {}", why.to_string_lossy()));
-    let mut report = Report::new(Error::from_code(code), &text, ptr::null());
-    report.message = CString::new(text).ok();
-    report.object = raised.as_ref().map_or(ptr::null_mut(), |raised| raised.object.pointer());
+    let report = Report::of_raised(code, what, raised.as_deref());
     exception::tell(lp, &report);
 }

@@ -1,6 +1,6 @@
 //! Protocols (`asyncio.Protocol`, `BufferedProtocol`): what a transport calls.
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::{Arc, Once, Weak};
 
@@ -113,20 +113,6 @@ pub(super) fn tell_of(
     what: &str,
     raised: Option<Box<Raised>>,
 ) {
-    let why = raised.as_ref().and_then(|raised| raised.message.as_deref());
-    let message = match why {
-        Some(why) => format!("{what}: {}", why.to_string_lossy()),
-        None => format!("{what}."),
-    };
-    let report = Report {
-        code,
-        message: CString::new(message).ok(),
-        object: raised.as_ref().map_or(ptr::null_mut(), |raised| raised.object.pointer()),
-        handle: ptr::null(),
-        future: ptr::null(),
-        transport,
-        datagram,
-        traceback: Vec::new(),
-    };
+    let report = Report { transport, datagram, ..Report::of_raised(code, &format!("{what}."), raised.as_deref()) };
     exception::tell(lp, &report);
 }

@@ -1,6 +1,5 @@
 //! What happens when nobody refers to a future any more.
 
-use std::ffi::CString;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
@@ -103,18 +102,11 @@ impl Future {
 
     /// Tells the exception handler of an error that nobody has asked for.
     fn report(&self, lp: &Owned) {
-        let what = self.message();
-        let what = what.as_deref().map_or(String::new(), |what| format!(": {}", what.to_string_lossy()));
-        let message = format!("{} exception was never retrieved{what}", self.class.name);
+        let what = format!("{} exception was never retrieved", self.class.name);
         let report = Report {
-            code: self.code.get(),
-            message: CString::new(message).ok(),
-            object: self.error_object(),
-            handle: ptr::null(),
             future: ptr::from_ref(self).cast(),
-            transport: ptr::null(),
-            datagram: ptr::null(),
             traceback: self.extra(|extra| extra.traceback.to_vec()).unwrap_or_default(),
+            ..Report::failed(self.code.get(), &what, self.message().as_deref(), self.error_object())
         };
         if exception::call_handler(lp, &report) == Err(Error::EXIT) {
             // The callback that is running asks for it, if there is one.

@@ -1,6 +1,6 @@
 //! How streams come to be: connections, servers, transports that are there already; and tasks that serve them.
 
-use std::ffi::{CString, c_void};
+use std::ffi::c_void;
 use std::ptr;
 
 use super::{EOF, PAUSED, Stream, StreamRef, protocol};
@@ -76,18 +76,10 @@ unsafe extern "C-unwind" fn task_is_done(task: *mut Future, stream: *mut c_void)
         return;
     }
     let what = "Unhandled exception in client_connected_cb";
-    let text = match task.message() {
-        Some(message) => format!("{what}: {}", message.to_string_lossy()),
-        None => what.to_owned(),
-    };
     let report = Report {
-        code,
-        message: CString::new(text).ok(),
-        object: task.error_object(),
-        handle: ptr::null(),
         future: ptr::from_ref(task).cast(),
         transport: stream.transport().map_or(ptr::null(), |transport| ptr::from_ref(transport).cast()),
-        traceback: Vec::new(),
+        ..Report::failed(code, what, task.message().as_deref(), task.error_object())
     };
     exception::tell(&lp, &report);
 }
