@@ -7,7 +7,7 @@ use super::event_loop::evl_loop;
 use super::future::evl_future;
 use super::guard::{guard, release};
 use super::handle::evl_free_fn;
-use super::transport::{evl_protocol, read_protocol};
+use super::transport::{evl_protocol, read_callbacks};
 use super::{options, own};
 use crate::engine::callback::{FreeArg, guarded};
 use crate::engine::event_loop::Owned;
@@ -75,11 +75,12 @@ type FactoryFn = unsafe extern "C-unwind" fn(
 
 /// Has the host make a protocol.
 ///
-/// # Safety `function` is a [`FactoryFn`] that the host gave together with `factory_arg`.
-unsafe fn make(function: *const (), factory_arg: *mut c_void) -> Result<Protocol> {
+/// # Safety Its function is a [`FactoryFn`] that the host gave together with its arg.
+unsafe fn make(factory: &Factory) -> Result<Protocol> {
+    let factory_arg = factory.arg.pointer();
     // SAFETY: all zeros is a table without entries; by this function's contract.
     unsafe {
-        let function = std::mem::transmute::<*const (), FactoryFn>(function);
+        let function = std::mem::transmute::<*const (), FactoryFn>(factory.function);
         let mut table: evl_protocol = std::mem::zeroed();
         table.size = size_of::<evl_protocol>() as u32;
         let (mut arg, mut arg_free): (*mut c_void, evl_free_fn) = (std::ptr::null_mut(), None);
@@ -88,13 +89,13 @@ unsafe fn make(function: *const (), factory_arg: *mut c_void) -> Result<Protocol
         if code < 0 {
             return Err(Error::from_code(code));
         }
-        read_protocol(&raw const table, arg)
+        Ok(Protocol { callbacks: read_callbacks(&raw const table)?.shared_as(&factory.known), arg })
     }
 }
 
 /// What makes protocols by a function of the host.
 fn factory_of(function: evl_protocol_factory, arg: FreeArg) -> Option<Factory> {
-    function.map(|function| Factory { make, function: function as *const (), arg })
+    function.map(|function| Factory::new(make, function as *const (), arg))
 }
 
 /// Reads what servers have in common.

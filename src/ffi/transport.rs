@@ -77,13 +77,21 @@ pub struct evl_protocol {
 ///
 /// # Safety `protocol` is NULL or begins with its size.
 pub(crate) unsafe fn read_protocol(protocol: *const evl_protocol, arg: FreeArg) -> Result<Protocol> {
+    // SAFETY: by this function's contract.
+    Ok(Protocol { callbacks: unsafe { read_callbacks(protocol) }?.shared(), arg })
+}
+
+/// The functions of a protocol.
+///
+/// # Safety As [`read_protocol`].
+pub(super) unsafe fn read_callbacks(protocol: *const evl_protocol) -> Result<Callbacks> {
     own::required(protocol.cast_mut())?;
     // SAFETY: by this function's contract.
     let table: evl_protocol = unsafe { options::read(protocol) }?;
     if table.reserved != 0 || table.get_buffer.is_some() != table.buffer_updated.is_some() {
         return Err(Error::OPTIONS);
     }
-    let callbacks = Callbacks {
+    Ok(Callbacks {
         connection_made: table.connection_made,
         data_received: table.data_received,
         eof_received: table.eof_received,
@@ -92,8 +100,7 @@ pub(crate) unsafe fn read_protocol(protocol: *const evl_protocol, arg: FreeArg) 
         resume_writing: table.resume_writing,
         get_buffer: table.get_buffer,
         buffer_updated: table.buffer_updated,
-    };
-    Ok(Protocol { callbacks: callbacks.shared(), arg })
+    })
 }
 
 /// The body of a function that uses a transport on its loop's thread. The reference keeps it while the host's code runs.

@@ -97,11 +97,7 @@ fn accept(fd: c_int) -> Result<Option<Socket>> {
 fn welcome(server: &Arc<Server>, lp: &Owned, socket: Socket) -> bool {
     let factory = &server.factory;
     // SAFETY: the context stays in the server, which the watcher keeps; the host gave function and arg together.
-    let called = unsafe {
-        lp.call_host(server.context.as_ptr(), || {
-            ((factory.make)(factory.function, factory.arg.pointer()), lp.capture(None))
-        })
-    };
+    let called = unsafe { lp.call_host(server.context.as_ptr(), || ((factory.make)(factory), lp.capture(None))) };
     if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
         return false;
     }

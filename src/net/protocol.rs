@@ -1,5 +1,6 @@
 //! Protocols (`asyncio.Protocol`, `BufferedProtocol`): what a transport calls.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::{Arc, Once, Weak};
@@ -85,6 +86,15 @@ fn notice_forks() {
 }
 
 impl Callbacks {
+    /// The one copy of a table, which may be the `known` one: that is found without a lock.
+    pub fn shared_as(self, known: &RefCell<Option<Arc<Callbacks>>>) -> Arc<Callbacks> {
+        let mut known = known.borrow_mut();
+        match &*known {
+            Some(known) if **known == self => known.clone(),
+            _ => known.insert(self.shared()).clone(),
+        }
+    }
+
     /// The one copy of a table.
     pub fn shared(self) -> Arc<Callbacks> {
         notice_forks();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use super::accept;
 use super::life;
 use super::listen::{self, Socket};
-use super::protocol::Protocol;
+use super::protocol::{Callbacks, Protocol};
 use super::transport::TransportRef;
 use crate::engine::callback::{Callback, FreeArg};
 use crate::engine::context::{Captured, Word};
@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::task::future::{Future, FutureRef, Outcome};
 use crate::task::operation::{Operation, OperationRef, Work};
 
-/// Has the host make a protocol for a connection; knows the C type of `function`.
-pub type MakeProtocol = unsafe fn(function: *const (), arg: *mut c_void) -> Result<Protocol>;
+/// Has the host make a protocol for a connection; knows the C type of the factory's function.
+pub type MakeProtocol = unsafe fn(factory: &Factory) -> Result<Protocol>;
 
 /// How a server makes protocols.
 pub struct Factory {
@@ -33,6 +33,15 @@ pub struct Factory {
     pub function: *const (),
     /// What it is called with.
     pub arg: FreeArg,
+    /// The table of the protocol made last: most often that of the next one, too.
+    pub known: RefCell<Option<Arc<Callbacks>>>,
+}
+
+impl Factory {
+    /// A factory that has made nothing yet.
+    pub fn new(make: MakeProtocol, function: *const (), arg: FreeArg) -> Factory {
+        Factory { make, function, arg, known: RefCell::new(None) }
+    }
 }
 
 /// A listening socket.

@@ -27,16 +27,17 @@ pub(crate) fn client(lp: &Owned) -> Client {
 /// How a server makes streams.
 pub(crate) fn factory(connected: ConnectedFn, arg: FreeArg) -> Factory {
     /// # Safety
-    /// `function` is a [`ConnectedFn`] that the host gave together with `arg`.
-    unsafe fn make(function: *const (), arg: *mut c_void) -> Result<Protocol> {
+    /// Its function is a [`ConnectedFn`] that the host gave together with its arg.
+    unsafe fn make(factory: &Factory) -> Result<Protocol> {
+        let arg = factory.arg.pointer();
         // SAFETY: by this function's contract.
-        let connected = unsafe { std::mem::transmute::<*const (), ConnectedFn>(function) };
+        let connected = unsafe { std::mem::transmute::<*const (), ConnectedFn>(factory.function) };
         let (stream, user) = Stream::create(Some((connected, arg)));
         // Given up when the host was told of the stream, or cannot be any more.
         user.into_raw();
         Ok(protocol::of(stream))
     }
-    Factory { make, function: connected as *const (), arg }
+    Factory::new(make, connected as *const (), arg)
 }
 
 /// Has a transport that is there be read and written as a stream.
