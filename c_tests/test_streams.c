@@ -518,6 +518,73 @@ TEST(protocols_become_streams_and_streams_protocols) {
     end_loop(loop);
 }
 
+/* A connection that a protocol takes over from inside of the function that is told of it. */
+static struct {
+    const char *how;
+    struct peer peer;
+    evl_stream *stream;
+    evl_future *read;
+    char room[10000];
+} taken;
+
+static void take_over(evl_stream *stream, void *arg) {
+    evl_protocol p = peer_protocol();
+    evl_transport *transport = evl_stream_get_transport(stream);
+    CHECK(arg == NULL);
+    if (strcmp(taken.how, "cancelled read") == 0)
+        taken.read = read_exactly_into(stream, taken.room, sizeof taken.room);
+    taken.peer.transport = evl_transport_ref(transport);
+    taken.peer.made = 1;
+    CHECK_CODE(evl_transport_set_protocol(transport, &p, &taken.peer, peer_free), 0);
+    if (strcmp(taken.how, "cancelled read") == 0)
+        CHECK_INT(evl_future_cancel(taken.read, NULL), 1);
+    if (strcmp(taken.how, "late read") == 0)
+        taken.read = read_exactly_into(stream, taken.room, sizeof taken.room);
+    if (strcmp(taken.how, "closed") == 0)
+        CHECK_CODE(evl_stream_close(stream), 0);
+    if (strcmp(taken.how, "not kept") != 0)
+        taken.stream = evl_stream_ref(stream);
+}
+
+TEST(a_protocol_takes_a_new_stream_over) {
+    static const char *const hows[] = {"not kept", "closed", "cancelled read", "late read"};
+    evl_loop *loop = real_loop();
+    evl_server_options options;
+    size_t i;
+    CHECK_CODE(evl_server_options_init(&options, sizeof options), 0);
+    options.host = "127.0.0.1";
+    for (i = 0; i < sizeof hows / sizeof *hows; i++) {
+        evl_future *future = NULL;
+        evl_server *server;
+        struct sockaddr_in address = loopback();
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        memset(&taken, 0, sizeof taken);
+        peer_init(&taken.peer, loop, NULL);
+        taken.how = hows[i];
+        CHECK_CODE(evl_start_server(loop, &options, take_over, NULL, NULL, &future), 0);
+        server = server_of(loop, future);
+        address.sin_port = htons((uint16_t)evl_server_port(server));
+        CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+        put(fd, "for the protocol");
+        UNTIL(loop, taken.peer.size == 16 || taken.peer.lost);
+        CHECK_STRING(taken.peer.data, "for the protocol");
+        if (taken.read != NULL)
+            CHECK_CODE(end_code(taken.read), i == 2 ? EVL_ECANCELLED : EVL_EINVALIDSTATE);
+        if (taken.stream != NULL) {
+            CHECK_CODE(evl_stream_read(taken.stream, 1, &future), 0);
+            CHECK_CODE(end_code(future), EVL_EINVALIDSTATE);
+            evl_stream_unref(taken.stream);
+        }
+        idle(loop);
+        CHECK_INT(taken.peer.lost, 0);
+        peer_close(&taken.peer);
+        close(fd);
+        CHECK_CODE(evl_server_close(server), 0);
+        evl_server_unref(server);
+    }
+    end_loop(loop);
+}
+
 struct parent {
     evl_loop *loop;
     evl_stream *stream;

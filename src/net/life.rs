@@ -276,6 +276,11 @@ impl Transport {
         Ok(())
     }
 
+    /// Whether this is what the protocol is called with.
+    pub(crate) fn calls_with(&self, arg: *const c_void) -> bool {
+        ptr::eq(self.arg(), arg)
+    }
+
     /// The protocol goes on with other functions.
     pub(crate) fn change_callbacks(&self, callbacks: Arc<Callbacks>) {
         // SAFETY: the owner's; whoever calls one of them has copied it.

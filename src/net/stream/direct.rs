@@ -3,7 +3,7 @@
 //! What is in there is not in the stream's buffer, and goes back when the read does not come to its end.
 
 use super::read::{Amount, Read};
-use super::{DIRECT, LOST, Stream, protocol};
+use super::{DIRECT, Stream, protocol};
 use crate::engine::event_loop::Owned;
 use crate::task::future::Outcome;
 
@@ -41,10 +41,7 @@ impl Stream {
     }
 
     fn choose_callbacks(&self, direct: bool) {
-        // A transport that has let go of the stream calls somebody else.
-        if !self.has(LOST)
-            && let Ok(transport) = self.transport()
-        {
+        if let Some(transport) = self.own_transport() {
             transport.change_callbacks(protocol::callbacks(direct));
         }
     }

@@ -14,6 +14,7 @@ pub(crate) mod wait;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::{c_int, c_void};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -162,9 +163,16 @@ impl Stream {
         self.transport.get().map(|transport| &**transport).ok_or(Error::INVALID_STATE)
     }
 
+    /// The transport, if the stream is what it calls. A protocol that has taken it over from inside of a call is not known of until that
+    /// call returns.
+    fn own_transport(&self) -> Option<&Transport> {
+        let transport = self.transport().ok()?;
+        (!self.has(LOST) && transport.calls_with(ptr::from_ref(self).cast())).then_some(transport)
+    }
+
     /// The loop, whose memory the transport keeps.
     pub(crate) fn event_loop(&self) -> *const EventLoop {
-        self.transport.get().map_or(std::ptr::null(), |transport| transport.event_loop())
+        self.transport.get().map_or(ptr::null(), |transport| transport.event_loop())
     }
 
     /// What the connection was lost by.
@@ -174,8 +182,9 @@ impl Stream {
 
     /// `StreamWriter.close`.
     pub(crate) fn close(&self, lp: &Owned) -> Result<()> {
-        if !self.has(LOST) {
-            self.transport()?.close(lp);
+        self.transport()?;
+        if let Some(transport) = self.own_transport() {
+            transport.close(lp);
         }
         Ok(())
     }

@@ -150,6 +150,13 @@ unsafe extern "C-unwind" fn let_go(arg: *mut c_void) {
 }
 
 impl Stream {
+    /// Whether the transport has got another protocol is asked before anything is waited for.
+    pub(super) fn notice_other_protocol(&self, lp: &Owned) {
+        if !self.has(LOST) && self.own_transport().is_none() {
+            self.lost(lp, Error::INVALID_STATE.code());
+        }
+    }
+
     /// Nothing more is heard of the transport; `code`: why, if that is a failure.
     fn lost(&self, lp: &Owned, code: c_int) {
         self.set(LOST);

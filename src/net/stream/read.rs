@@ -166,6 +166,7 @@ impl Stream {
         if !transport.has(READS) {
             return Err(Error::NOT_SUPPORTED.detail(|| "the transport only writes".into()));
         }
+        self.notice_other_protocol(lp);
         if let Some(failure) = self.failure() {
             return done(lp, failure);
         }
@@ -309,7 +310,7 @@ impl Stream {
     }
 
     pub(super) fn give_up(&self, lp: &Owned) {
-        if let Ok(transport) = self.transport() {
+        if let Some(transport) = self.own_transport() {
             transport.force_close(lp, Error::NO_MEMORY.code());
         }
     }
@@ -340,7 +341,7 @@ impl Stream {
         if self.buffer.borrow().size() > most
             && !self.has(PAUSED)
             && !self.is_being_read()
-            && let Ok(transport) = self.transport()
+            && let Some(transport) = self.own_transport()
             && transport.pause_reading(lp).is_ok()
         {
             self.set(PAUSED);
@@ -355,7 +356,7 @@ impl Stream {
 
     fn resume(&self, lp: &Owned) {
         if self.has(PAUSED)
-            && let Ok(transport) = self.transport()
+            && let Some(transport) = self.own_transport()
         {
             self.clear(PAUSED);
             let _ = transport.resume_reading(lp);

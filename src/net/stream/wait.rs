@@ -64,6 +64,7 @@ impl Stream {
     /// `StreamWriter.drain`.
     pub(crate) fn drain(&self, lp: &Owned) -> Result<FutureRef> {
         let transport = self.transport()?;
+        self.notice_other_protocol(lp);
         if let Some(failure) = self.failure() {
             return done(lp, failure);
         }
@@ -86,6 +87,7 @@ impl Stream {
 
     /// `StreamWriter.wait_closed`.
     pub(crate) fn wait_closed(&self, lp: &Owned) -> Result<FutureRef> {
+        self.notice_other_protocol(lp);
         if self.has(LOST) {
             return done(lp, self.failure().unwrap_or_else(Outcome::nothing));
         }
