@@ -79,13 +79,17 @@ impl Sender {
     /// Takes so many nodes that stand side by side and are not in use. Only their slots, and the first one's `next`, are to be written.
     #[inline]
     pub(super) fn take(&mut self, count: usize, spares: &Spares) -> Result<*mut Node> {
-        if NODES - self.used < count {
-            self.renew(spares)?;
-        }
+        self.reserve(count, spares)?;
         // SAFETY: the block is there as long as one of its nodes is not consumed, and these were not even used.
         let node = unsafe { (&raw mut (*self.block).nodes).cast::<Node>().add(self.used) };
         self.used += count;
         Ok(node)
+    }
+
+    /// Makes sure that so many nodes can be taken next.
+    #[inline]
+    pub(super) fn reserve(&mut self, count: usize, spares: &Spares) -> Result<()> {
+        if NODES - self.used < count { self.renew(spares) } else { Ok(()) }
     }
 
     /// The nodes that were taken last were not used.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use super::blocks::{Block, Node, Sender, Spares};
 use super::callback::{CallFn, Callback, FreeArg};
 use super::context::Captured;
-use super::entry::{Entry, Slot};
+use super::entry::{Entry, SLOTS, Slot};
 use super::event_loop::EventLoop;
 use super::handle::{COUNTED, Handle, ONE_SHOT, QUEUED};
 use super::thread;
@@ -78,6 +78,13 @@ impl Inbox {
             };
             self.push_short(&mut *sender, slot)
         }
+    }
+
+    /// Makes sure that this thread's next push does not fail for want of memory.
+    fn reserve(&self) -> Result<()> {
+        let sender = thread::current().sender.get();
+        // SAFETY: only this thread touches its sender, and nothing here comes back to it.
+        unsafe { (*sender).reserve(SLOTS, &self.spares) }
     }
 
     #[inline]
@@ -288,6 +295,8 @@ pub(crate) fn post(
         }
         return Ok(std::ptr::null());
     }
+    // First: a handle that cannot be sent could not be given back to the loop either.
+    event_loop.inbox.reserve()?;
     // One reference is the entry's.
     let flags = ONE_SHOT | QUEUED | COUNTED;
     let handle = event_loop.new_shared_handle(callback, context, flags, 1 + u32::from(want_handle))?;
