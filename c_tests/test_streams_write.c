@@ -123,6 +123,37 @@ TEST(drain_while_the_connection_is_lost) {
     end_loop(loop);
 }
 
+static void trace_done(evl_future *future, void *arg) {
+    (void)future;
+    trace((const char *)arg);
+}
+
+/* As asyncio's: the end first, then the drains, each in the order in which they came. */
+TEST(in_the_order_in_which_they_wait) {
+    static char names[][8] = {"drain1", "closed1", "drain2", "drain3", "closed2", "drain4", "read"};
+    evl_loop *loop = real_loop();
+    evl_future *futures[7];
+    int fd, i;
+    evl_stream *stream = open_pair(loop, &fd);
+    CHECK_CODE(evl_loop_call_soon(loop, write_too_much, stream, NULL, NULL, NULL), 0);
+    CHECK(evl_loop_run_once(loop, 0) >= 0);
+    for (i = 0; i < 7; i++) {
+        futures[i] = i == 6 ? read_some(stream, 1) : names[i][0] == 'd' ? begin_drain(stream) : begin_wait_closed(stream);
+        CHECK_CODE(evl_future_add_done_callback(futures[i], trace_done, names[i], NULL, NULL), 0);
+    }
+    CHECK_CODE(evl_future_cancel(futures[0], NULL), 1);
+    CHECK_CODE(evl_transport_abort(evl_stream_get_transport(stream)), 0);
+    finish(loop, futures[6]);
+    idle(loop);
+    CHECK_TRACE("drain1 read closed1 closed2 drain2 drain3 drain4");
+    for (i = 0; i < 6; i++)
+        CHECK_CODE(end_code(futures[i]), i == 0 ? EVL_ECANCELLED : 0);
+    CHECK_GIVES(futures[6], "");
+    evl_stream_unref(stream);
+    close(fd);
+    end_loop(loop);
+}
+
 /* Whoever writes and drains in a loop hears of the end. */
 TEST(drain_of_a_closing_stream) {
     evl_loop *loop = real_loop();

@@ -36,7 +36,7 @@ impl Work for Wait {
         if let Some(stream) = operation.with(|work| StreamRef::new(&work.stream)) {
             let mut waiters = stream.waiters.take();
             let at = waiters.iter().position(|waiter| std::ptr::eq(&**waiter, operation));
-            let gone = at.map(|at| waiters.swap_remove(at));
+            let gone = at.map(|at| waiters.remove(at));
             stream.waiters.set(waiters);
             drop(gone);
         }
@@ -107,9 +107,9 @@ impl Stream {
         }
     }
 
-    /// The connection is lost: `FlowControlMixin.connection_lost`.
+    /// The connection is lost: `StreamReaderProtocol.connection_lost`, then `FlowControlMixin.connection_lost`.
     pub(super) fn end_waiting(&self, lp: &Owned) {
-        for waiter in self.waiting(For::Room).into_iter().chain(self.waiting(For::End)) {
+        for waiter in self.waiting(For::End).into_iter().chain(self.waiting(For::Room)) {
             let _ = waiter.end(lp, self.failure().unwrap_or_else(Outcome::nothing));
         }
     }
