@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 
-use super::sigpipe;
+use super::{sigpipe, sock};
 use crate::error::{Error, Result};
 
 /// How much one call sends at most, so that one file does not hold everything else up.
@@ -105,7 +105,7 @@ impl Part {
         let (size, at) = (self.next_size().min(CHUNK), self.offset + self.sent);
         chunk.data.clear();
         chunk.sent = 0;
-        if kind == Kind::Stream && !is_readable(self.file) {
+        if kind == Kind::Stream && !sock::is_ready(self.file, libc::POLLIN) {
             return Err(Error::from_code(-libc::EAGAIN));
         }
         chunk.data.try_reserve_exact(size).map_err(|_| Error::NO_MEMORY)?;
@@ -138,11 +138,4 @@ impl Chunk {
 /// Whether the kernel says that it cannot send from such a file, or to such a descriptor.
 pub(super) fn is_refusal(error: Error) -> bool {
     matches!(-error.code(), libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EOVERFLOW)
-}
-
-/// Whether reading does not block.
-fn is_readable(file: c_int) -> bool {
-    let mut look = libc::pollfd { fd: file, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one descriptor to look at, without waiting.
-    unsafe { libc::poll(&raw mut look, 1, 0) != 0 }
 }

@@ -5,12 +5,12 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::sigpipe;
 use super::transport::{
     CLOSING, DEVICE, FILE_WAITS, FULL, LIMITS, LOSING, PAUSE_DUE, READS, SENDING, SOCKET, Transport, WATCHES_PEER,
     WRITE_EOF, WRITES, WRITING_PAUSED, enter,
 };
 use super::write_queue::MOST;
+use super::{sigpipe, sock};
 use crate::engine::callback::FreeArg;
 use crate::engine::event_loop::Owned;
 use crate::error::{Error, Result};
@@ -321,10 +321,7 @@ impl Transport {
         if self.has(LOSING) {
             return;
         }
-        let mut look = libc::pollfd { fd: self.fd(), events: libc::POLLRDHUP, revents: 0 };
-        // SAFETY: one descriptor to look at, without waiting.
-        let count = unsafe { libc::poll(&raw mut look, 1, 0) };
-        if count == 0 {
+        if !sock::is_ready(self.fd(), libc::POLLRDHUP) {
             // The other end of a socket sends, or the pipe was opened for reading, too: that is not for us, and would be told for
             // ever.
             self.clear(WATCHES_PEER);

@@ -248,9 +248,19 @@ pub(super) fn pending_error(fd: c_int) -> Result<c_int> {
 
 /// Whether the socket is ready to be written to, or has failed: the end of an attempt to connect it.
 pub(super) fn is_writable(fd: c_int) -> bool {
-    let mut look = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one descriptor to look at, without waiting.
-    unsafe { libc::poll(&raw mut look, 1, 0) != 0 }
+    is_ready(fd, libc::POLLOUT)
+}
+
+/// Whether a descriptor is ready for that, or has failed, without waiting. A signal that comes meanwhile is no answer.
+pub(super) fn is_ready(fd: c_int, events: i16) -> bool {
+    loop {
+        let mut look = libc::pollfd { fd, events, revents: 0 };
+        // SAFETY: one descriptor to look at.
+        let count = unsafe { libc::poll(&raw mut look, 1, 0) };
+        if count >= 0 || Error::last_os() != Error::INTERRUPTED {
+            return count > 0;
+        }
+    }
 }
 
 /// An option of the socket's that is a number.
