@@ -447,4 +447,57 @@ TEST(forked) {
     CHECK_INT(in_child(fork_and_run, NULL), 0);
 }
 
+static int is_child;
+
+static void answer_and_fork(struct told *told) {
+    CHECK_CODE(evl_datagram_sendto(told->datagram, told->last, told->last_size, &told->from, told->from_size), 0);
+    fflush(NULL);
+    if (told->received == 2)
+        is_child = fork() == 0;
+}
+
+/* What was sent before is the parent's; what a child that goes on sends is sent. */
+TEST(forked_while_several_are_told) {
+    evl_loop *loop = real_loop();
+    struct told told = told_nothing();
+    struct sockaddr_in own, to;
+    static const char *const expected[] = {"1", "2", "3", "child"};
+    int fd = bound(SOCK_DGRAM, &own), i, status = 0, before = harness_failures;
+    evl_datagram *d = bound_endpoint(loop, one_by_one(), &told);
+    char text[2] = "", got[10];
+    int ended[2];
+    CHECK(pipe(ended) == 0);
+    to = name_of(d);
+    told.on_received = answer_and_fork;
+    for (i = 0; i < 3; i++) {
+        text[0] = (char)('1' + i);
+        CHECK(sendto(fd, text, 1, 0, (struct sockaddr *)&to, sizeof to) == 1);
+    }
+    while (told.received < 3 && !is_child)
+        CHECK(evl_loop_run_once(loop, EVL_SECONDS(10)) >= 0 || is_child);
+    close(ended[1]);
+    if (is_child) {
+        /* When the parent has sent all. */
+        CHECK(read(ended[0], text, 1) == 0);
+        CHECK_CODE(evl_loop_after_fork(loop), 0);
+        CHECK(evl_loop_run_once(loop, 0) >= 0);
+        CHECK_CODE(evl_datagram_sendto(d, "child", 5, &own, sizeof own), 0);
+        evl_datagram_unref(d);
+        end_loop(loop);
+        fflush(NULL);
+        _exit(harness_failures > before);
+    }
+    CHECK(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(ended[0]);
+    for (i = 0; i < 4; i++) {
+        ssize_t size = recv(fd, got, sizeof got - 1, MSG_DONTWAIT);
+        got[size > 0 ? size : 0] = 0;
+        CHECK_STRING(got, expected[i]);
+    }
+    CHECK(recv(fd, got, sizeof got, MSG_DONTWAIT) < 0);
+    close(fd);
+    end_endpoint(loop, d, &told);
+    end_loop(loop);
+}
+
 TEST_MAIN()

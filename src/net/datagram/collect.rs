@@ -27,6 +27,14 @@ impl Datagram {
         }
     }
 
+    /// In a forked child: what was collected is the parent's to send.
+    pub(super) fn forget_collected(&self) {
+        if self.has(COLLECTING) {
+            self.clear(COLLECTING);
+            self.sending(|sending| sending.backlog.clear());
+        }
+    }
+
     /// Hands what was collected to the kernel, and collects no more. What it has no room for waits.
     pub(super) fn send_collected(&self, lp: &Owned) {
         if !self.has(COLLECTING) {

@@ -175,8 +175,9 @@ impl Datagram {
             Some(_) => self.deliver_batch(lp, buffers, count),
             None => self.deliver(lp, buffers, count),
         };
-        if delivered.is_some() {
-            self.send_collected(lp);
+        match delivered {
+            Some(()) => self.send_collected(lp),
+            None => self.forget_collected(),
         }
         for at in 0..count {
             buffers.reset(at);
