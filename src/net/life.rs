@@ -212,7 +212,8 @@ impl Transport {
                 unsafe { made(this, arg) };
                 0
             });
-            if call.is_none() {
+            // A forked child notes what it would wait for, in case it goes on.
+            if call.is_none() && thread::current().attention.get() & thread::BROKEN != 0 {
                 return;
             }
         }

@@ -480,7 +480,9 @@ unsafe extern "C-unwind" fn start(arg: *mut c_void) {
     if let Some(made) = this.callbacks.get().connection_made {
         // SAFETY: the host gave the function with its arg.
         match this.call(&lp, "connection_made", false, &mut |this, arg| unsafe { made(this, arg) }) {
-            None => return,
+            // A forked child notes that it would wait, in case it goes on.
+            None if thread::current().attention.get() & thread::BROKEN != 0 => return,
+            None => {}
             // What could not even begin is of no use.
             Some(code) if code < 0 => this.force_close(&lp, code),
             Some(_) => {}
