@@ -22,6 +22,8 @@ pub(super) const FOREVER: i64 = i64::MAX;
 pub(super) const UNPOLLED_ITERATIONS: u32 = 64;
 /// A ready descriptor waits for at most so many nanoseconds, plus the iteration that is running.
 const UNPOLLED_TIME: i64 = 100_000;
+/// Where no descriptor is left for what wakes the poller, it looks by itself every so many nanoseconds.
+const DEAF_WAIT: i64 = 10_000_000;
 
 impl Owned<'_> {
     /// Iterations until nothing is ready. Returns how many callbacks ran.
@@ -210,10 +212,13 @@ impl Owned<'_> {
         let mut left = limit;
         let result = loop {
             // The poller must be as it will be before the loop says that it sleeps: renewing it loses wake-ups.
-            if let Err(error) = self.flush_watch().and_then(|()| self.ensure_waker()) {
-                break Err(error);
-            }
+            let deaf = match self.flush_watch().and_then(|()| self.ensure_waker()) {
+                Ok(()) => false,
+                Err(error) if [-libc::EMFILE, -libc::ENFILE].contains(&error.code()) => true,
+                Err(error) => break Err(error),
+            };
             let wait = if self.is_busy() { 0 } else { left.min(self.time_left()) };
+            let wait = if deaf { wait.min(DEAF_WAIT) } else { wait };
             let quiet = inbox.fall_asleep() && !self.with(|state| state.signals.have_arrived());
             let polled = self.poll(if quiet { wait } else { 0 });
             let woken = !inbox.is_empty() || self.with(|state| state.signals.have_arrived());
