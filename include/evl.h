@@ -511,7 +511,7 @@ typedef struct evl_server_options {
     uint32_t flags;
     // AF_INET, AF_INET6; 0: either.
     int family;
-    // How many connections may wait to be taken; 0: 100.
+    // How many connections may wait to be taken (more try again a second later); 0: 100.
     int backlog;
     // A name or numeric address whose addresses are bound; NULL or empty: every interface.
     const char *host;
@@ -2377,7 +2377,8 @@ int evl_loop_connect_accepted_socket(evl_loop *event_loop,
 // EVL_ENOSENDFILE, of the call or of the future. The file must stay open until the future is done. Its own
 // position is neither used nor moved (asyncio moves it), unless it has no others, where offset must be 0.
 //
-// Until the future is done, nothing is read (evl_transport_pause_reading and _resume_reading count from then on), and
+// Until the future is done, nothing is read (evl_transport_pause_reading and _resume_reading count from then on; the
+// next read may come before the future's callbacks: pause before this call where it must not), and
 // writing is EVL_EBUSY, as is a second sendfile. evl_transport_close and _write_eof wait for the file's end. A cancel
 // ends it where it is; the transport goes on. When the connection is lost, the future fails with the code that
 // connection_lost is told, or with -ECONNABORTED where that is 0. What fails of the file leaves the transport open.
@@ -2445,7 +2446,8 @@ int evl_loop_create_server(evl_loop *event_loop,
                            evl_future **out);
 
 // Makes a server of a unix socket: loop.create_unix_server. name has name_size bytes: a path, or an abstract name,
-// which begins with a NUL byte (Linux). A socket's file that is left at the path is replaced.
+// which begins with a NUL byte (Linux). A socket's file that is left at the path is replaced, even one that another
+// server listens on; closing the server leaves its file there.
 //
 // Of the options, flags and backlog count. Everything else as evl_loop_create_server; failures are this function's
 // codes, because nothing is looked up; -ENAMETOOLONG (or empty), -EINVAL (a path with a NUL inside).

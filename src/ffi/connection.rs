@@ -178,7 +178,8 @@ pub unsafe extern "C-unwind" fn evl_loop_connect_accepted_socket(
 /// EVL_ENOSENDFILE, of the call or of the future. The file must stay open until the future is done. Its own
 /// position is neither used nor moved (asyncio moves it), unless it has no others, where offset must be 0.
 ///
-/// Until the future is done, nothing is read (evl_transport_pause_reading and _resume_reading count from then on), and
+/// Until the future is done, nothing is read (evl_transport_pause_reading and _resume_reading count from then on; the
+/// next read may come before the future's callbacks: pause before this call where it must not), and
 /// writing is EVL_EBUSY, as is a second sendfile. evl_transport_close and _write_eof wait for the file's end. A cancel
 /// ends it where it is; the transport goes on. When the connection is lost, the future fails with the code that
 /// connection_lost is told, or with -ECONNABORTED where that is 0. What fails of the file leaves the transport open.

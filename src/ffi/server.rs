@@ -54,7 +54,7 @@ pub struct evl_server_options {
     pub flags: u32,
     /// AF_INET, AF_INET6; 0: either.
     pub family: c_int,
-    /// How many connections may wait to be taken; 0: 100.
+    /// How many connections may wait to be taken (more try again a second later); 0: 100.
     pub backlog: c_int,
     /// A name or numeric address whose addresses are bound; NULL or empty: every interface.
     pub host: *const c_char,
@@ -233,7 +233,8 @@ pub unsafe extern "C-unwind" fn evl_loop_create_server(
 }
 
 /// Makes a server of a unix socket: loop.create_unix_server. name has name_size bytes: a path, or an abstract name,
-/// which begins with a NUL byte (Linux). A socket's file that is left at the path is replaced.
+/// which begins with a NUL byte (Linux). A socket's file that is left at the path is replaced, even one that another
+/// server listens on; closing the server leaves its file there.
 ///
 /// Of the options, flags and backlog count. Everything else as evl_loop_create_server; failures are this function's
 /// codes, because nothing is looked up; -ENAMETOOLONG (or empty), -EINVAL (a path with a NUL inside).
