@@ -80,6 +80,15 @@ TEST(no_such_name) {
     future = begin_with(&peer, loop, &options);
     finish(loop, future);
     expect_failure(future, &peer, EVL_EAI_SERVICE);
+    /* The C library would connect to 4464. */
+    options = connect_options("127.0.0.1", "70000");
+    future = begin_with(&peer, loop, &options);
+    finish(loop, future);
+    expect_failure(future, &peer, EVL_EAI_SERVICE);
+    options = connect_options("localhost", "100000");
+    future = begin_with(&peer, loop, &options);
+    finish(loop, future);
+    expect_failure(future, &peer, EVL_EAI_SERVICE);
     options = connect_options("::1", "80");
     options.family = AF_INET;
     future = begin_with(&peer, loop, &options);

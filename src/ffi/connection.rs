@@ -62,7 +62,7 @@ pub(super) unsafe fn wanted(options: *const evl_connect_options) -> Result<Wante
         let given: evl_connect_options = options::read(options)?;
         let delay = (given.happy_eyeballs_delay_ns > 0).then_some(given.happy_eyeballs_delay_ns);
         if given.interleave < 0 || given.happy_eyeballs_delay_ns < 0 {
-            return Err(Error::OPTIONS);
+            return Err(Error::OPTIONS.detail(|| "interleave and happy_eyeballs_delay_ns are not negative".into()));
         }
         Ok(Wanted {
             host: own::string(given.host).ok_or(Error::INVALID)?,

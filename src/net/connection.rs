@@ -132,12 +132,12 @@ unsafe extern "C-unwind" fn settle(operation: *mut c_void) {
 /// `loop.create_connection`.
 pub(crate) fn connect(lp: &Owned, wanted: Wanted, mut client: Client) -> Result<FutureRef> {
     let hints = Hints { family: wanted.family, kind: libc::SOCK_STREAM, protocol: 0, flags: wanted.flags };
-    let remote = resolver::look_up(lp, Some(&wanted.host), Some(&wanted.service), hints)?;
+    let remote = resolver::look_up_place(lp, Some(&wanted.host), Some(&wanted.service), hints)?;
     let local = match (&wanted.local_host, &wanted.local_service) {
         (None, None) => None,
         (host, service) => {
             let hints = Hints { family: wanted.family, kind: libc::SOCK_STREAM, protocol: 0, flags: libc::AI_PASSIVE };
-            Some(resolver::look_up(lp, host.as_deref(), service.as_deref(), hints)?)
+            Some(resolver::look_up_place(lp, host.as_deref(), service.as_deref(), hints)?)
         }
     };
     let lookups: Vec<FutureRef> =

@@ -89,7 +89,7 @@ pub(crate) fn create(
         let (family, protocol) = (manner.family, manner.protocol);
         let hints = Hints { family, kind: libc::SOCK_DGRAM, protocol, flags: lookup_flags | flags };
         let host = name.0.as_deref().filter(|host| !host.is_empty());
-        resolver::look_up(lp, host, name.1.as_deref().or(Some(c"0")), hints).map(Some)
+        resolver::look_up_place(lp, host, name.1.as_deref().or(Some(c"0")), hints).map(Some)
     };
     let local = look_up(local, libc::AI_PASSIVE)?;
     let remote = look_up(remote, 0)?;

@@ -75,6 +75,26 @@ pub(crate) fn look_up(lp: &Owned, host: Option<&CStr>, service: Option<&CStr>, h
     run_in_executor(lp, None, &ADDRESSES, Call::Own(ask), boxed(query))
 }
 
+/// [`look_up`] of what is to be bound or connected to: a port that is none is refused, where the system would take it modulo 65536.
+pub(super) fn look_up_place(
+    lp: &Owned,
+    host: Option<&CStr>,
+    service: Option<&CStr>,
+    hints: Hints,
+) -> Result<FutureRef> {
+    let number = service.map(CStr::to_bytes).filter(|name| !name.is_empty() && name.iter().all(u8::is_ascii_digit));
+    let port = number.map(|digits| {
+        digits.iter().fold(0u32, |all, digit| all.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+    });
+    match (port, service) {
+        (Some(port), Some(name)) if port > u32::from(u16::MAX) => {
+            let why = CString::new(format!("{} is no port: they end at 65535", name.to_string_lossy())).ok();
+            done(lp, Outcome::failure(Error::EAI_SERVICE.code(), why, FreeArg::none()))
+        }
+        _ => look_up(lp, host, service, hints),
+    }
+}
+
 /// `loop.getnameinfo`. `address` is whatever the caller says is one.
 pub(crate) fn look_up_name(lp: &Owned, address: &[u8], flags: c_int) -> Result<FutureRef> {
     let reverse = Reverse { address: address.into(), flags };

@@ -62,7 +62,7 @@ pub(crate) fn serve(
     };
     let mut lookups = Vec::new();
     let mut look_up = |host: &CStr| -> Result<()> {
-        lookups.push(resolver::look_up(lp, Some(host), Some(service), hints())?);
+        lookups.push(resolver::look_up_place(lp, Some(host), Some(service), hints())?);
         Ok(())
     };
     for host in if hosts.is_empty() { &[None] } else { hosts } {
