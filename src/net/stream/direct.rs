@@ -71,10 +71,11 @@ impl Stream {
         }
     }
 
-    /// What comes goes into the buffer again, and so does what was received: the read may not get the rest.
-    pub(super) fn end_direct(&self, lp: &Owned) {
+    /// What comes goes into the buffer again, and so does what was received: the read may not get the rest. False: no memory, and what
+    /// was received is lost.
+    pub(super) fn end_direct(&self, lp: &Owned) -> bool {
         if !self.has(DIRECT) {
-            return;
+            return true;
         }
         self.clear(DIRECT);
         self.choose_callbacks(false);
@@ -86,5 +87,6 @@ impl Stream {
         if kept == Some(false) {
             self.give_up(lp);
         }
+        kept != Some(false)
     }
 }

@@ -161,7 +161,9 @@ impl Stream {
     fn lost(&self, lp: &Owned, code: c_int) {
         self.set(LOST);
         self.code.set(code);
-        self.end_direct(lp);
+        if !self.end_direct(lp) && code == 0 {
+            self.code.set(Error::NO_MEMORY.code());
+        }
         match self.failure() {
             None => self.feed_eof(lp),
             Some(failure) => {

@@ -53,7 +53,8 @@ impl Work for Read {
 
     fn cancel(lp: &Owned, operation: &Operation<Self>) -> bool {
         if let Some(stream) = operation.with(|work| StreamRef::new(&work.stream)) {
-            stream.end_direct(lp);
+            // What cannot be kept ends the connection.
+            let _ = stream.end_direct(lp);
             drop(stream.reader.take());
             stream.consider_pausing(lp);
         }
@@ -292,8 +293,12 @@ impl Stream {
     /// The peer sends no more.
     pub(super) fn feed_eof(&self, lp: &Owned) {
         self.set(EOF);
-        self.end_direct(lp);
+        let kept = self.end_direct(lp);
         let Some(reader) = self.reader.take() else { return };
+        if !kept {
+            let _ = reader.end(lp, Outcome::error(Error::NO_MEMORY));
+            return;
+        }
         let limit = self.limit.get();
         let outcome = reader.with(|Read { want, .. }| {
             let step = want.look(self.buffer.borrow().view(), true, limit);
