@@ -1,0 +1,168 @@
+/* Running a loop: the interpreter's lock while it waits, signals, and exceptions that nobody takes. */
+#include "evl_python.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+void loop_begin_wait(void *of) {
+    Loop *self = of;
+    self->waiting = PyEval_SaveThread();
+}
+
+void loop_end_wait(void *of) {
+    Loop *self = of;
+    PyEval_RestoreThread(self->waiting);
+    self->waiting = NULL;
+}
+
+bool loop_takes_exit(Loop *self) {
+    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) && !PyErr_ExceptionMatches(PyExc_SystemExit))
+        return false;
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(exception, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    if (self->raised == NULL) {
+        self->raised = exception;
+        evl_raise_exit(1);
+    } else {
+        Py_DECREF(exception);
+    }
+    return true;
+}
+
+void loop_tell(Loop *self, const char *message, PyObject *about, const char *key) {
+    if (loop_takes_exit(self))
+        return;
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(exception, traceback);
+    PyObject *told = Py_BuildValue("{s:s,s:O,s:O}", "message", message, "exception", exception, key, about != NULL ? about : Py_None);
+    PyObject *answer = told == NULL ? NULL : PyObject_CallMethodOneArg((PyObject *)self, names.call_exception_handler, told);
+    if (answer == NULL && !loop_takes_exit(self))
+        PyErr_WriteUnraisable((PyObject *)self);
+    Py_XDECREF(answer);
+    Py_XDECREF(told);
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+}
+
+/* Failures that evl itself reports. */
+void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, void *of) {
+    (void)event_loop;
+    Loop *self = of;
+    PyObject *raised = exception->object;
+    if (raised != NULL) {
+        Py_INCREF(raised);
+    } else {
+        raised = exception_of(exception->code, NULL);
+    }
+    PyObject *told = raised == NULL ? NULL : Py_BuildValue("{s:s,s:O}", "message", exception->message, "exception", raised);
+    PyObject *transport = exception->transport != NULL ? stream_of(exception->transport) : NULL;
+    if (told != NULL && transport != NULL) {
+        PyDict_SetItemString(told, "transport", transport);
+        PyObject *protocol = PyObject_CallMethod(transport, "get_protocol", NULL);
+        if (protocol != NULL)
+            PyDict_SetItemString(told, "protocol", protocol);
+        Py_XDECREF(protocol);
+        PyErr_Clear();
+    }
+    PyObject *answer = told == NULL ? NULL : PyObject_CallMethodOneArg((PyObject *)self, names.call_exception_handler, told);
+    if (answer == NULL && !loop_takes_exit(self))
+        PyErr_WriteUnraisable((PyObject *)self);
+    Py_XDECREF(answer);
+    Py_XDECREF(told);
+    Py_XDECREF(raised);
+}
+
+/* A signal that Python handles has come: it wrote to the descriptor given to signal.set_wakeup_fd. */
+static void on_wakeup(void *of) {
+    Loop *self = of;
+    if (PyErr_CheckSignals() < 0 && !loop_takes_exit(self))
+        loop_tell(self, "Unhandled exception in a signal handler", NULL, "handle");
+}
+
+typedef struct {
+    Loop *self;
+    int fd;
+} Wakeup;
+
+static void on_wakeup_readable(void *of) {
+    Wakeup *wakeup = of;
+    char bytes[256];
+    while (read(wakeup->fd, bytes, sizeof bytes) > 0)
+        ;
+    on_wakeup(wakeup->self);
+}
+
+/* _watch_wakeup(fd) */
+static PyObject *watch_wakeup(Loop *self, PyObject *number) {
+    long fd = PyLong_AsLong(number);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    Wakeup *wakeup = PyMem_RawMalloc(sizeof *wakeup);
+    if (wakeup == NULL)
+        return PyErr_NoMemory();
+    *wakeup = (Wakeup){self, (int)fd};
+    return none_or_fail(evl_loop_add_reader(self->loop, (int)fd, on_wakeup_readable, wakeup, PyMem_RawFree, NULL, NULL));
+}
+
+/* _run(): run_forever, without what Python code does round it. */
+static PyObject *run(Loop *self, PyObject *unused) {
+    (void)unused;
+    bool outer = self->running;
+    if (outer)
+        return fail(EVL_ERUNNING);
+    self->running = true;
+    self->thread = PyThread_get_thread_ident();
+    Py_INCREF(self);
+    int code = evl_loop_run_forever(self->loop);
+    self->running = false;
+    PyObject *raised = self->raised;
+    self->raised = NULL;
+    Py_DECREF(self);
+    if (raised != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+        Py_DECREF(raised);
+        return NULL;
+    }
+    return none_or_fail(code);
+}
+
+static PyObject *stop(Loop *self, PyObject *unused) {
+    (void)unused;
+    int code = evl_loop_stop(self->loop);
+    if (code == EVL_EWRONGTHREAD)
+        code = evl_loop_stop_threadsafe(self->loop);
+    if (code == EVL_ECLOSED)
+        code = 0;
+    return none_or_fail(code);
+}
+
+static PyObject *close_loop(Loop *self, PyObject *unused) {
+    (void)unused;
+    int code = evl_loop_close(self->loop);
+    if (code == EVL_ERUNNING)
+        return PyErr_Format(PyExc_RuntimeError, "Cannot close a running event loop");
+    return none_or_fail(code);
+}
+
+static PyObject *after_fork(Loop *self, PyObject *unused) {
+    (void)unused;
+    return none_or_fail(evl_loop_after_fork(self->loop));
+}
+
+PyMethodDef loop_run_methods[] = {
+    {"_run", (PyCFunction)run, METH_NOARGS, NULL},
+    {"_close", (PyCFunction)close_loop, METH_NOARGS, NULL},
+    {"_watch_wakeup", (PyCFunction)watch_wakeup, METH_O, NULL},
+    {"_after_fork", (PyCFunction)after_fork, METH_NOARGS, NULL},
+    {"stop", (PyCFunction)stop, METH_NOARGS, "Stops the loop after the present iteration."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,173 @@
+"""The sock_ methods of EventLoop, and look-ups."""
+
+import asyncio
+import os
+import socket
+import stat
+from asyncio import exceptions
+
+from .futures import finish
+
+try:
+    import ssl
+except ImportError:
+    ssl = None
+
+_CHUNK = 256 * 1024
+
+
+def _name(value):
+    """A host or a service as libevl takes it."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("ascii")
+    return str(value)
+
+
+def _check_file(sock, file, offset, count):
+    if "b" not in getattr(file, "mode", "b"):
+        raise ValueError("file should be opened in binary mode")
+    if sock is not None and sock.type != socket.SOCK_STREAM:
+        raise ValueError("only SOCK_STREAM type sockets are supported")
+    if count is not None:
+        if not isinstance(count, int):
+            raise TypeError(f"count must be a positive integer (got {count!r})")
+        if count <= 0:
+            raise ValueError(f"count must be a positive integer (got {count!r})")
+    if not isinstance(offset, int):
+        raise TypeError(f"offset must be a non-negative integer (got {offset!r})")
+    if offset < 0:
+        raise ValueError(f"offset must be a non-negative integer (got {offset!r})")
+
+
+def _regular_descriptor(file):
+    """The descriptor of a file that the kernel can send by itself, or None."""
+    try:
+        fd = file.fileno()
+        return fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+class Sockets:
+    """Mixed into EventLoop."""
+
+    def _check_socket(self, sock):
+        if ssl is not None and isinstance(sock, ssl.SSLSocket):
+            raise TypeError("Socket cannot be of type SSLSocket")
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+
+    async def sock_recv(self, sock, nbytes):
+        """Receives at most nbytes."""
+        self._check_socket(sock)
+        return await finish(self._sock_recv(sock.fileno(), nbytes))
+
+    async def sock_recv_into(self, sock, buf):
+        """Receives into a buffer; returns how many bytes."""
+        self._check_socket(sock)
+        return await finish(self._sock_recv_into(sock.fileno(), buf))
+
+    async def sock_recvfrom(self, sock, bufsize):
+        """Receives a datagram; returns it and its sender's address."""
+        self._check_socket(sock)
+        return await finish(self._sock_recvfrom(sock.fileno(), bufsize))
+
+    async def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        """Receives a datagram into a buffer; returns how many bytes and its sender's address."""
+        self._check_socket(sock)
+        return await finish(self._sock_recvfrom_into(sock.fileno(), buf, nbytes))
+
+    async def sock_sendall(self, sock, data):
+        """Sends all of data."""
+        self._check_socket(sock)
+        return await finish(self._sock_sendall(sock.fileno(), data))
+
+    async def sock_sendto(self, sock, data, address):
+        """Sends a datagram; returns how many bytes."""
+        self._check_socket(sock)
+        return await finish(self._sock_sendto(sock.fileno(), data, address))
+
+    async def sock_connect(self, sock, address):
+        """Connects a socket."""
+        self._check_socket(sock)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            host, port, *rest = address
+            if not _is_numeric(sock.family, host) or isinstance(port, str):
+                found = await self.getaddrinfo(host, port, family=sock.family, type=sock.type, proto=sock.proto)
+                address = found[0][4]
+        return await finish(self._sock_connect(sock.fileno(), address))
+
+    async def sock_accept(self, sock):
+        """Accepts a connection; returns its socket and the peer's address."""
+        self._check_socket(sock)
+        fd, address = await finish(self._sock_accept(sock.fileno()))
+        connection = socket.socket(fileno=fd)
+        connection.setblocking(False)
+        return connection, address
+
+    async def sock_sendfile(self, sock, file, offset=0, count=None, *, fallback=True):
+        """Sends a file; returns how many bytes."""
+        self._check_socket(sock)
+        _check_file(sock, file, offset, count)
+        fd = _regular_descriptor(file)
+        if fd is None:
+            if not fallback:
+                raise exceptions.SendfileNotAvailableError(f"syscall sendfile is not available for {file!r}")
+            return await self._send_by_reading(sock, file, offset, count)
+        sent = 0
+        before = file.tell()
+        try:
+            sent = await finish(self._sock_sendfile(sock.fileno(), fd, offset, count or 0))
+        finally:
+            file.seek(offset + sent if sent else before)
+        return sent
+
+    async def _send_by_reading(self, sock, file, offset, count):
+        if offset:
+            file.seek(offset)
+        size = _CHUNK if count is None else min(count, _CHUNK)
+        buffer = bytearray(size)
+        total = 0
+        try:
+            while count is None or total < count:
+                view = memoryview(buffer)
+                if count is not None:
+                    view = view[:min(size, count - total)]
+                read = await self.run_in_executor(None, file.readinto, view)
+                if not read:
+                    break
+                await self.sock_sendall(sock, view[:read])
+                total += read
+            return total
+        finally:
+            if total > 0 and hasattr(file, "seek"):
+                file.seek(offset + total)
+
+    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+        """socket.getaddrinfo, elsewhere."""
+        found = await finish(self._getaddrinfo(_name(host), _name(port), family, type, proto, flags))
+        return [
+            (_member(socket.AddressFamily, entry[0]), _member(socket.SocketKind, entry[1]), *entry[2:]) for entry in found
+        ]
+
+    async def getnameinfo(self, sockaddr, flags=0):
+        """socket.getnameinfo, elsewhere."""
+        family = socket.AF_INET6 if len(sockaddr) > 2 or ":" in sockaddr[0] else socket.AF_INET
+        return await finish(self._getnameinfo(family, tuple(sockaddr), flags))
+
+
+def _member(kind, value):
+    try:
+        return kind(value)
+    except ValueError:
+        return value
+
+
+def _is_numeric(family, host):
+    try:
+        socket.inet_pton(family, host.partition("%")[0])
+        return True
+    except (OSError, TypeError, ValueError):
+        return False

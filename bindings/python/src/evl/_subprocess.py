@@ -1,0 +1,203 @@
+"""Children of EventLoop."""
+
+import asyncio
+import os
+import signal
+import subprocess
+
+from .futures import finish
+
+# evl_process_stdio
+_INHERIT, _PIPE, _DEVNULL, _STDOUT, _FD = range(5)
+# evl_process_flag
+_NEW_SESSION, _NEW_GROUP, _KEEP_FDS = 1, 2, 4
+
+
+def _stdio(value):
+    """subprocess's way of saying what a descriptor is, as libevl's."""
+    if value is None:
+        return _INHERIT, 0
+    if value == subprocess.PIPE:
+        return _PIPE, 0
+    if value == subprocess.DEVNULL:
+        return _DEVNULL, 0
+    if value == subprocess.STDOUT:
+        return _STDOUT, 0
+    return _FD, value if isinstance(value, int) else value.fileno()
+
+
+def _encoded(value):
+    return os.fsencode(value)
+
+
+class Subprocesses:
+    """Mixed into EventLoop."""
+
+    async def subprocess_shell(
+            self, protocol_factory, cmd, *, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            universal_newlines=False, shell=True, bufsize=0, encoding=None, errors=None, text=None, executable=None,
+            **kwargs):
+        """Runs a shell's command line; returns a transport and its protocol."""
+        if not isinstance(cmd, (bytes, str)):
+            raise ValueError("cmd must be a string")
+        if not shell:
+            raise ValueError("shell must be True")
+        _check_streams(universal_newlines, bufsize, encoding, errors, text)
+        argv = [executable or "/bin/sh", "-c", cmd]
+        return await self._spawn(protocol_factory, argv, executable, stdin, stdout, stderr, **kwargs)
+
+    async def subprocess_exec(
+            self, protocol_factory, program, *args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            universal_newlines=False, shell=False, bufsize=0, encoding=None, errors=None, text=None, executable=None,
+            **kwargs):
+        """Runs a program; returns a transport and its protocol."""
+        if shell:
+            raise ValueError("shell must be False")
+        _check_streams(universal_newlines, bufsize, encoding, errors, text)
+        return await self._spawn(protocol_factory, [program, *args], executable, stdin, stdout, stderr, **kwargs)
+
+    async def _spawn(
+            self, protocol_factory, argv, executable, stdin, stdout, stderr, *, cwd=None, env=None, close_fds=True,
+            pass_fds=(), start_new_session=False, process_group=None, restore_signals=True, preexec_fn=None,
+            startupinfo=None, creationflags=0, user=None, group=None, extra_groups=None, umask=-1, pipesize=-1):
+        for name, given in (("preexec_fn", preexec_fn), ("user", user), ("group", group), ("extra_groups", extra_groups),
+                            ("startupinfo", startupinfo), ("creationflags", creationflags or None),
+                            ("umask", None if umask == -1 else umask), ("pipesize", None if pipesize == -1 else pipesize)):
+            if given is not None:
+                raise ValueError(f"{name} is not supported by evl")
+        protocol = protocol_factory()
+        transport = SubprocessTransport(self, protocol)
+        flags = 0 if close_fds or pass_fds else _KEEP_FDS
+        if start_new_session:
+            flags |= _NEW_SESSION
+        if process_group == 0:
+            flags |= _NEW_GROUP
+        environment = None if env is None else [
+            _encoded(name) + b"=" + _encoded(value) for name, value in env.items()]
+        transport._process = self._start(
+            transport, [_encoded(argument) for argument in argv], None if executable is None else os.fspath(executable),
+            environment, None if cwd is None else os.fsdecode(cwd), flags, *_stdio(stdin), *_stdio(stdout), *_stdio(stderr),
+            process_group or 0, list(pass_fds))
+        await transport._made
+        return transport, protocol
+
+
+def _check_streams(universal_newlines, bufsize, encoding, errors, text):
+    if universal_newlines:
+        raise ValueError("universal_newlines must be False")
+    if bufsize != 0:
+        raise ValueError("bufsize must be 0")
+    if text:
+        raise ValueError("text must be False")
+    if encoding is not None:
+        raise ValueError("encoding must be None")
+    if errors is not None:
+        raise ValueError("errors must be None")
+
+
+class SubprocessTransport(asyncio.SubprocessTransport):
+    """A child process."""
+
+    def __init__(self, loop, protocol):
+        super().__init__()
+        self._loop = loop
+        self._protocol = protocol
+        self._process = None
+        self._pipes = {}
+        self._made = loop.create_future()
+        self._finished = False
+
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self._process is not None:
+            info.append(f"pid={self.get_pid()}")
+            returncode = self.get_returncode()
+            info.append("running" if returncode is None else f"returncode={returncode}")
+        return f"<{' '.join(info)}>"
+
+    # --- what the extension calls
+
+    def _on_made(self):
+        for fd in range(3):
+            pipe = self._process.pipe(fd)
+            if pipe is not None:
+                self._pipes[fd] = pipe
+        try:
+            self._protocol.connection_made(self)
+        finally:
+            if not self._made.done():
+                self._made.set_result(None)
+
+    def _on_data(self, fd, data):
+        self._protocol.pipe_data_received(fd, data)
+
+    def _on_pipe_lost(self, fd, exc):
+        self._protocol.pipe_connection_lost(fd, exc)
+
+    def _on_exited(self):
+        self._protocol.process_exited()
+
+    def _on_lost(self, exc):
+        try:
+            self._protocol.connection_lost(exc)
+        finally:
+            self._finished = True
+            self._pipes.clear()
+
+    def _on_pause(self):
+        self._protocol.pause_writing()
+
+    def _on_resume(self):
+        self._protocol.resume_writing()
+
+    # --- asyncio.SubprocessTransport
+
+    def get_pid(self):
+        """The child's number."""
+        return self._process.pid()
+
+    def get_returncode(self):
+        """How the child has ended, or None."""
+        return self._process.returncode()
+
+    def get_pipe_transport(self, fd):
+        """The transport of the child's descriptor 0, 1 or 2, or None."""
+        return self._pipes.get(fd)
+
+    def set_protocol(self, protocol):
+        """Has another protocol be called."""
+        self._protocol = protocol
+
+    def get_protocol(self):
+        """The protocol."""
+        return self._protocol
+
+    def is_closing(self):
+        """Whether the transport was closed."""
+        return self._process.is_closing()
+
+    def close(self):
+        """Closes the pipes, and kills a child that runs."""
+        if self._process is not None:
+            self._process.close()
+
+    def _check_child(self):
+        if self._finished:
+            raise ProcessLookupError()
+
+    def send_signal(self, signal):
+        """Sends the child a signal."""
+        self._check_child()
+        self._process.send_signal(signal)
+
+    def terminate(self):
+        """Sends the child SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        """Sends the child SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    async def _wait(self):
+        returncode = self.get_returncode()
+        return await finish(self._process.wait()) if returncode is None else returncode

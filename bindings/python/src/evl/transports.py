@@ -1,0 +1,52 @@
+"""Transports: what is not in the C part of them."""
+
+import asyncio.trsock
+import socket
+from asyncio.log import logger
+
+from . import _evl
+
+__all__ = ("DatagramTransport", "StreamTransport")
+
+
+def _socket_info(transport):
+    """The socket of a transport, for get_extra_info: its descriptor is evl's, which closes it."""
+    if transport._socket is None and not transport._lost:
+        fd = transport._fileno()
+        if fd < 0:
+            return None
+        try:
+            transport._socket = socket.socket(fileno=fd)
+        except OSError:
+            # A pipe.
+            return None
+    return None if transport._socket is None else asyncio.trsock.TransportSocket(transport._socket)
+
+
+class StreamTransport(_evl.StreamTransport):
+    """A connection, or one end of a pipe."""
+
+    def get_extra_info(self, name, default=None):
+        """'socket', 'sockname', 'peername', 'pipe' and what TLS adds."""
+        extra = self._extra
+        if name == "socket" and name not in extra and "sockname" in extra:
+            found = _socket_info(self)
+            if found is not None:
+                extra[name] = found
+        return extra.get(name, default)
+
+    def _write_is_ignored(self):
+        logger.warning("socket.send() raised exception.")
+
+
+class DatagramTransport(_evl.DatagramTransport):
+    """A socket for datagrams."""
+
+    def get_extra_info(self, name, default=None):
+        """'socket', 'sockname', 'peername'."""
+        extra = self._extra
+        if name == "socket" and name not in extra:
+            found = _socket_info(self)
+            if found is not None:
+                extra[name] = found
+        return extra.get(name, default)
