@@ -403,13 +403,40 @@ TEST(close_writes_what_is_queued) {
     CHECK_CODE(evl_transport_close(a.transport), 0);
     CHECK_INT(evl_transport_is_closing(a.transport), 1);
     CHECK_INT(evl_transport_is_reading(a.transport), 0);
-    CHECK_CODE(evl_transport_write(a.transport, "x", 1), -EPIPE);
+    /* More is taken as long as something waits. */
+    CHECK_CODE(evl_transport_write(a.transport, "x", 1), 0);
+    CHECK_CODE(evl_transport_write_owned(a.transport, block, 1, NULL, NULL), 0);
     CHECK_CODE(evl_transport_write_eof(a.transport), 0);
     /* What the peer writes is not told any more. */
     peer_write(&b, "too late");
     UNTIL(loop, a.lost && b.lost);
     CHECK_INT(a.total, 0);
-    CHECK_INT(b.total, sizeof block);
+    CHECK_INT(b.total, sizeof block + 2);
+    CHECK_INT(a.code, 0);
+    CHECK_CODE(evl_transport_write(a.transport, "x", 1), -EPIPE);
+    peer_end(&a);
+    peer_end(&b);
+    end_loop(loop);
+    trace_reset();
+}
+
+static void write_when_resumed(struct peer *peer, const char *what) {
+    if (strcmp(what, "resume") == 0)
+        CHECK_CODE(evl_transport_write(peer->transport, "more", 4), 0);
+}
+
+TEST(a_socket_that_is_closing_takes_more_when_it_resumes) {
+    evl_loop *loop = real_loop();
+    struct peer a, b;
+    static char block[3000000];
+    unix_peers(loop, &a, &b);
+    a.at = write_when_resumed;
+    CHECK_CODE(evl_transport_set_write_buffer_limits(a.transport, 1000, 0), 0);
+    CHECK_CODE(evl_transport_write(a.transport, block, sizeof block), 0);
+    UNTIL(loop, a.pauses);
+    CHECK_CODE(evl_transport_close(a.transport), 0);
+    UNTIL(loop, a.lost && b.lost);
+    CHECK_INT(b.total, sizeof block + 4);
     CHECK_INT(a.code, 0);
     peer_end(&a);
     peer_end(&b);

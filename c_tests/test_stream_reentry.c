@@ -79,7 +79,7 @@ static void pausing(void (*what)(struct peer *), int code, size_t arrives, int e
 }
 
 TEST(pause_writing_inside_of_a_write) {
-    pausing(pause_close, -EPIPE, sizeof block, 1);
+    pausing(pause_close, 0, sizeof block + 4, 1);
     pausing(pause_abort, -EPIPE, 0, 1);
     pausing(pause_raise, 0, sizeof block + 4, 0);
     pausing(pause_write, 0, sizeof block + 22, 0);

@@ -217,8 +217,8 @@ pub unsafe extern "C-unwind" fn evl_transport_is_reading(transport: *const evl_t
 /// Writes size bytes: transport.write. What can be written is written now; the rest is copied, and written when
 /// that is possible. size 0 does nothing.
 ///
-/// A write that fails closes the transport: connection_lost tells why. On the loop's thread. Errors: -EPIPE (the
-/// transport is closing: nothing is written), EVL_EBUSY (a file is being sent: nothing is written), EVL_EINVALIDSTATE
+/// A write that fails closes the transport: connection_lost tells why. A socket that is closing takes more as long as
+/// something waits to be written. On the loop's thread. Errors: -EPIPE (the transport is closing: nothing is written), EVL_EBUSY (a file is being sent: nothing is written), EVL_EINVALIDSTATE
 /// (after write_eof), -EOPNOTSUPP (it only reads), -EINVAL (NULL), -ENOMEM (the transport is aborted), EVL_ECLOSED,
 /// EVL_EWRONGTHREAD, EVL_EFORKED.
 #[unsafe(no_mangle)]

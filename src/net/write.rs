@@ -20,10 +20,19 @@ const RWF_NOSIGNAL: isize = 0x100;
 
 impl Transport {
     pub(super) fn check_writes(&self) -> Result<()> {
+        self.check_open(self.is_closing())
+    }
+
+    /// A socket that is closing takes more while something waits, as asyncio's does: TLS writes its end then.
+    fn check_writes_more(&self) -> Result<()> {
+        self.check_open(if self.has(SOCKET) { self.has(LOSING) } else { self.is_closing() })
+    }
+
+    fn check_open(&self, closing: bool) -> Result<()> {
         if !self.has(WRITES) {
             return Err(Error::NOT_SUPPORTED.detail(|| "the transport only reads".into()));
         }
-        if self.is_closing() {
+        if closing {
             return Err(Error::BROKEN_PIPE.detail(|| "the transport is closing".into()));
         }
         if self.has(WRITE_EOF) {
@@ -42,7 +51,7 @@ impl Transport {
 
     /// `transport.write`, `writelines`: what cannot be written now is copied.
     pub(crate) fn write(&self, lp: &Owned, pieces: &[libc::iovec]) -> Result<()> {
-        self.check_writes()?;
+        self.check_writes_more()?;
         let mut skip = 0;
         if self.queue_size() == 0 && !self.has(FULL) {
             for some in pieces.chunks(MOST) {
@@ -80,7 +89,7 @@ impl Transport {
 
     /// `transport.write` of memory that the host lends until it is written.
     pub(crate) fn write_owned(&self, lp: &Owned, data: *const c_void, size: usize, arg: FreeArg) -> Result<()> {
-        self.check_writes()?;
+        self.check_writes_more()?;
         let mut written = 0;
         if self.queue_size() == 0 && size > 0 && !self.has(FULL) {
             let all = libc::iovec { iov_base: data.cast_mut(), iov_len: size };
