@@ -18,6 +18,7 @@ import pathlib
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import unittest
@@ -60,7 +61,7 @@ def loop_class(module, mixin, method, factory):
     loaded = load(module)
     utils = importlib.import_module("test.test_asyncio.utils")
     base = getattr(loaded, mixin)
-    body = {}
+    body = {"__module__": base.__module__}
     if method is not None:
         body[method] = lambda self: factory()
     bases = (base,)
@@ -104,8 +105,12 @@ def run_test(make, policy):
     logging.basicConfig(level=logging.WARNING)
     if policy is not None:
         asyncio.set_event_loop_policy(policy())
-    test = make()
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stderr, warnings="default").run(test)
+    with tempfile.TemporaryDirectory() as directory:
+        # Tests leave files where they run.
+        os.chdir(directory)
+        suite = unittest.TestSuite([make()])
+        result = unittest.TextTestRunner(verbosity=2, stream=sys.stderr, warnings="default").run(suite)
+        os.chdir("/")
     if result.skipped:
         return "skip"
     return "ok" if result.wasSuccessful() and result.testsRun else "fail"

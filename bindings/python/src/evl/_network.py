@@ -3,6 +3,7 @@
 import asyncio
 import collections.abc
 import os
+import re
 import socket
 import stat
 from asyncio import constants, exceptions, sslproto
@@ -18,6 +19,8 @@ except ImportError:
     ssl_module = None
 
 _CHUNK = 16 * 1024
+# What libevl says of an address that cannot be bound or connected to.
+_FAILED = re.compile(r"(bind|connect) (\[.*\]|[^:]*):(\d+): ([^;]*)$", re.DOTALL)
 
 # evl_server_flag and evl_datagram_flag
 _REUSE_PORT, _NO_REUSE_ADDRESS, _NOT_STARTED = 1, 2, 4
@@ -42,39 +45,41 @@ def _unix_name(path):
     return os.fsencode(path) if isinstance(path, str) else bytes(path)
 
 
+def _reworded(error):
+    """Has the error say what failed as asyncio says it, whose users look for the address in it."""
+    found = _FAILED.match(error.strerror or "")
+    if found:
+        what, host, port, why = found.groups()
+        address = (host.strip("[]"), int(port))
+        if what == "bind":
+            error.strerror = f"error while attempting to bind on address {address!r}: {why}"
+        else:
+            error.strerror = f"Connect call failed {address!r}"
+        error.args = (error.errno, error.strerror)
+    return error
+
+
 class Network:
     """Mixed into EventLoop."""
 
     # --- connections
 
-    def _secured(self, protocol_factory, context, waiter, server_hostname, **options):
-        """A factory of protocols that do TLS for the given one's. What it made last is its attribute `made`."""
-        if context is True:
-            context = None
-
-        def factory():
-            factory.protocol = protocol_factory()
-            factory.made = sslproto.SSLProtocol(
-                self, factory.protocol, context, waiter, server_side=False, server_hostname=server_hostname, **options)
-            return factory.made
-
-        return factory
-
     async def _establish(self, start, protocol_factory, ssl, server_hostname, **options):
         """Has start(factory) connect, and waits until what is connected can be used."""
         if not ssl:
             transport = await finish(start(protocol_factory))
-            return transport, transport.get_protocol()
+            return transport, transport._protocol
         waiter = self.create_future()
-        factory = self._secured(protocol_factory, ssl, waiter, server_hostname, **options)
-        transport = await finish(start(factory))
-        secure = factory.made._app_transport
+        factory = _SecuredFactory(self, protocol_factory, None if ssl is True else ssl, waiter, server_hostname, options)
+        await finish(start(factory))
+        protocol, secure = factory.protocol, factory.made._app_transport
+        factory.made = None
         try:
             await waiter
         except BaseException:
             secure.close()
             raise
-        return secure, factory.protocol
+        return secure, protocol
 
     async def create_connection(
             self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0, sock=None,
@@ -109,9 +114,12 @@ class Network:
                     factory, host, _name(port or 0), _name(local_host), _name(local_port), family, flags, interleave,
                     max(delay, 0))
 
-        return await self._establish(
-            start, protocol_factory, ssl, server_hostname, ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout)
+        try:
+            return await self._establish(
+                start, protocol_factory, ssl, server_hostname, ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout)
+        except OSError as error:
+            raise _reworded(error)
 
     async def create_unix_connection(
             self, protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None, ssl_handshake_timeout=None,
@@ -236,7 +244,10 @@ class Network:
             hosts = [_name(host)]
         else:
             hosts = [_name(name) for name in host]
-        core = await finish(self._serve(factory, hosts, _name(port or 0), family, options, backlog))
+        try:
+            core = await finish(self._serve(factory, hosts, _name(port or 0), family, options, backlog))
+        except OSError as error:
+            raise _reworded(error)
         return Server(self, core)
 
     async def _serve_given(self, factory, sock, options, backlog):
@@ -366,6 +377,21 @@ class Network:
             if total > 0 and hasattr(file, "seek"):
                 file.seek(offset + total)
             await flow.restore()
+
+
+class _SecuredFactory:
+    """Makes protocols that do TLS for those of another factory; keeps the last of them."""
+
+    def __init__(self, loop, factory, context, waiter, server_hostname, options):
+        self.arguments = (loop, factory, context, waiter, server_hostname, options)
+        self.protocol = self.made = None
+
+    def __call__(self):
+        (loop, factory, context, waiter, server_hostname, options), self.arguments = self.arguments, None
+        self.protocol = factory()
+        self.made = sslproto.SSLProtocol(
+            loop, self.protocol, context, waiter, server_side=False, server_hostname=server_hostname, **options)
+        return self.made
 
 
 def _settle(future):

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import threading
 
 from .futures import finish
 
@@ -95,6 +96,19 @@ def _check_streams(universal_newlines, bufsize, encoding, errors, text):
         raise ValueError("errors must be None")
 
 
+def _popen(pid, returncode):
+    """A subprocess.Popen of a child that was started without it."""
+    popen = subprocess.Popen.__new__(subprocess.Popen)
+    popen.pid = pid
+    popen.returncode = returncode
+    popen.args = ()
+    popen.stdin = popen.stdout = popen.stderr = None
+    popen._waitpid_lock = threading.Lock()
+    popen._child_created = True
+    popen._sigint_wait_secs = 0.25
+    return popen
+
+
 class SubprocessTransport(asyncio.SubprocessTransport):
     """A child process."""
 
@@ -106,6 +120,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._pipes = {}
         self._made = loop.create_future()
         self._finished = False
+        self._extra = {}
+        self._popen = None
 
     def __repr__(self):
         info = [type(self).__name__]
@@ -135,6 +151,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._protocol.pipe_connection_lost(fd, exc)
 
     def _on_exited(self):
+        if self._popen is not None and self._popen.returncode is None:
+            self._popen.returncode = self.get_returncode()
         self._protocol.process_exited()
 
     def _on_lost(self, exc):
@@ -151,6 +169,14 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._protocol.resume_writing()
 
     # --- asyncio.SubprocessTransport
+
+    def get_extra_info(self, name, default=None):
+        """'subprocess': the child as a subprocess.Popen, which did not start it, but can be asked and send signals."""
+        if name == "subprocess" and self._process is not None:
+            if self._popen is None:
+                self._popen = _popen(self.get_pid(), self.get_returncode())
+            return self._popen
+        return default
 
     def get_pid(self):
         """The child's number."""
@@ -178,8 +204,11 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     def close(self):
         """Closes the pipes, and kills a child that runs."""
-        if self._process is not None:
-            self._process.close()
+        if self._process is None:
+            return
+        if self._popen is not None and self.get_returncode() is None and self._popen.poll() is None:
+            self._popen.kill()
+        self._process.close()
 
     def _check_child(self):
         if self._finished:

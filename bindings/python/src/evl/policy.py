@@ -1,11 +1,11 @@
 """The policy that makes evl's loops."""
 
-import asyncio.events
+import asyncio
 
 from .loop import EventLoop
 
 
-class EventLoopPolicy(asyncio.events.BaseDefaultEventLoopPolicy):
-    """asyncio's default policy, with loops of evl's. Child watchers are not needed: the loops hear of children by themselves."""
+class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+    """asyncio's default policy, with loops of evl's. Its child watchers are not used: the loops hear of children by themselves."""
 
     _loop_factory = EventLoop

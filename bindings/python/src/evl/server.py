@@ -20,6 +20,8 @@ class Server(asyncio.AbstractServer):
         self._core = core
         # Their descriptors are evl's, which closes them.
         self._sockets = sockets if sockets is not None else [socket.socket(fileno=fd) for fd in core.descriptors()]
+        # What wait_closed waits for while the server is open.
+        self._waiters = []
         self._forever = None
         loop._servers.add(self)
 
@@ -28,6 +30,7 @@ class Server(asyncio.AbstractServer):
 
     def _forget(self):
         sockets, self._sockets = self._sockets, None
+        self._waiters = None
         for sock in sockets or ():
             sock.detach()
 
@@ -93,4 +96,7 @@ class Server(asyncio.AbstractServer):
         if self._sockets is None and not _WAITS_FOR_CONNECTIONS:
             await asyncio.sleep(0)
             return
-        await finish(self._core.wait_closed())
+        waiting = self._core.wait_closed()
+        if self._waiters is not None:
+            self._waiters.append(waiting)
+        await finish(waiting)

@@ -145,6 +145,7 @@ static void on_made(evl_datagram *datagram, void *of) {
         return;
     learn_addresses(self);
     self->protocol = PyObject_CallNoArgs(self->factory);
+    Py_CLEAR(self->factory);
     if (self->protocol == NULL) {
         if (!loop_takes_exit(self->loop)) {
             PyObject *type, *traceback;

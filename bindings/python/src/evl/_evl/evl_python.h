@@ -130,8 +130,8 @@ extern PyMethodDef loop_stream_methods[];
 int stream_ready(PyObject *module);
 /* The Python object of a transport: borrowed; NULL when it has none. */
 PyObject *stream_of(evl_transport *transport);
-/* A type whose instances begin with those of the class base_name of asyncio. */
-PyTypeObject *transport_type(PyObject *module, PyType_Spec *spec, const char *base_name, const char *name);
+/* A type that inherits asyncio.Transport and, when it is not NULL, another of asyncio's transports. */
+PyTypeObject *transport_type(PyObject *module, PyType_Spec *spec, const char *other, const char *name);
 
 /* server.c */
 extern PyMethodDef loop_server_methods[];

@@ -289,7 +289,8 @@ static PyObject *stream_repr(Stream *self) {
     char text[256] = "<closed>";
     if (self->transport != NULL && evl_transport_repr(self->transport, text, sizeof text) >= 0)
         return PyUnicode_FromFormat("<%s %s", Py_TYPE(self)->tp_name, text + 1);
-    return PyUnicode_FromFormat("<%s %s>", Py_TYPE(self)->tp_name, self->lost ? "closed" : "connecting");
+    return PyUnicode_FromFormat("<%s %s>", Py_TYPE(self)->tp_name,
+                                self->abandoned ? "open, its loop closed" : self->lost ? "closed" : "connecting");
 }
 
 #define METHOD(name) (PyCFunction)(void (*)(void)) name
@@ -334,22 +335,23 @@ static PyType_Spec specification = {
     "evl._evl.StreamTransport", sizeof(Stream), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, slots};
 
-/* A type whose instances begin with asyncio.Transport's. */
-PyTypeObject *transport_type(PyObject *module, PyType_Spec *spec, const char *base_name, const char *name) {
+PyTypeObject *transport_type(PyObject *module, PyType_Spec *spec, const char *other, const char *name) {
     PyObject *asyncio = PyImport_ImportModule("asyncio");
-    PyObject *base = asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, base_name);
+    PyObject *first = asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, "Transport");
+    PyObject *second = first == NULL || other == NULL ? NULL : PyObject_GetAttrString(asyncio, other);
     PyTypeObject *type = NULL;
-    Py_XDECREF(asyncio);
-    if (base == NULL)
-        return NULL;
-    if (((PyTypeObject *)base)->tp_basicsize != sizeof(BaseTransport)) {
+    if (first == NULL || (other != NULL && second == NULL)) {
+        type = NULL;
+    } else if (((PyTypeObject *)first)->tp_basicsize != sizeof(BaseTransport)) {
         PyErr_SetString(PyExc_ImportError, "this version of asyncio's transports is not known to evl");
     } else {
-        PyObject *bases = PyTuple_Pack(1, base);
+        PyObject *bases = second == NULL ? PyTuple_Pack(1, first) : PyTuple_Pack(2, first, second);
         type = bases == NULL ? NULL : (PyTypeObject *)PyType_FromSpecWithBases(spec, bases);
         Py_XDECREF(bases);
     }
-    Py_DECREF(base);
+    Py_XDECREF(asyncio);
+    Py_XDECREF(first);
+    Py_XDECREF(second);
     if (type != NULL && PyModule_AddObjectRef(module, name, (PyObject *)type) < 0)
         return NULL;
     return type;
@@ -361,6 +363,6 @@ int stream_ready(PyObject *module) {
     Py_XDECREF(asyncio);
     if (buffered_protocol == NULL)
         return -1;
-    Stream_Type = transport_type(module, &specification, "Transport", "StreamTransport");
+    Stream_Type = transport_type(module, &specification, NULL, "StreamTransport");
     return Stream_Type == NULL ? -1 : 0;
 }

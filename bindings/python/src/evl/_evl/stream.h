@@ -27,6 +27,8 @@ typedef struct {
     int ignored;
     bool buffered;
     bool lost;
+    /* The loop was closed before the transport was. */
+    bool abandoned;
 } Stream;
 
 extern PyTypeObject *Stream_Type;

@@ -73,6 +73,7 @@ static void on_made(evl_transport *transport, void *of) {
     learn_addresses(self);
     if (self->protocol == NULL && self->factory != NULL) {
         self->protocol = PyObject_CallNoArgs(self->factory);
+        Py_CLEAR(self->factory);
         if (self->protocol == NULL || stream_look_at_protocol(self) < 0) {
             if (!loop_takes_exit(self->loop)) {
                 PyObject *type, *traceback;
@@ -248,8 +249,10 @@ const evl_protocol *stream_table(const Stream *self) { return self->buffered ? &
 void stream_release(void *of) {
     Stream *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
-    if (self->transport == NULL || evl_loop_is_closed(self->loop->loop))
+    if (self->transport == NULL || evl_loop_is_closed(self->loop->loop)) {
+        self->abandoned = self->transport != NULL && !evl_transport_is_closing(self->transport);
         stream_end(self);
+    }
     Py_DECREF(self);
     PyGILState_Release(state);
 }
