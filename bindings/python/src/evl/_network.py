@@ -350,13 +350,30 @@ class Network:
         """Sends a file by a transport; returns how many bytes."""
         if transport.is_closing():
             raise RuntimeError("Transport is closing")
-        mode = getattr(transport, "_sendfile_compatible", constants._SendfileMode.FALLBACK)
+        mode = getattr(transport, "_sendfile_compatible", constants._SendfileMode.UNSUPPORTED)
         if mode is constants._SendfileMode.UNSUPPORTED:
             raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
-        _check_file(None, file, offset, count)
+        if mode is constants._SendfileMode.TRY_NATIVE:
+            _check_file(None, file, offset, count)
+            try:
+                return await self._sendfile_native(transport, file, offset, count)
+            except exceptions.SendfileNotAvailableError:
+                if not fallback:
+                    raise
         if not fallback:
             raise RuntimeError(f"fallback is disabled and native sendfile is not supported for transport {transport!r}")
+        _check_file(None, file, offset, count)
         return await self._sendfile_by_writing(transport, file, offset, count)
+
+    async def _sendfile_native(self, transport, file, offset, count):
+        fd = _regular_descriptor(file)
+        started = None if fd is None else self._send_file(transport, fd, offset, count or 0)
+        if started is None:
+            raise exceptions.SendfileNotAvailableError(f"syscall sendfile is not available for {file!r} and {transport!r}")
+        sent = await finish(started)
+        if sent:
+            file.seek(offset + sent)
+        return sent
 
     async def _sendfile_by_writing(self, transport, file, offset, count):
         if hasattr(file, "seek"):

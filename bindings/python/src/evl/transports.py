@@ -2,6 +2,7 @@
 
 import asyncio.trsock
 import socket
+from asyncio import constants
 from asyncio.log import logger
 
 from . import _evl
@@ -26,6 +27,8 @@ def _socket_info(transport):
 class StreamTransport(_evl.StreamTransport):
     """A connection, or one end of a pipe."""
 
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername', 'pipe' and what TLS adds."""
         extra = self._extra
@@ -41,6 +44,8 @@ class StreamTransport(_evl.StreamTransport):
 
 class DatagramTransport(_evl.DatagramTransport):
     """A socket for datagrams."""
+
+    _sendfile_compatible = constants._SendfileMode.UNSUPPORTED
 
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername'."""

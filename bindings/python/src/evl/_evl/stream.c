@@ -118,6 +118,8 @@ static PyObject *written(Stream *self, int code) {
         Py_RETURN_NONE;
     if (code == EVL_EINVALIDSTATE)
         return PyErr_Format(PyExc_RuntimeError, "Cannot call write() after write_eof()");
+    if (code == EVL_EBUSY)
+        return PyErr_Format(PyExc_RuntimeError, "unable to write; sendfile is in progress");
     if (code == -EOPNOTSUPP) {
         PyErr_SetString(PyExc_NotImplementedError, "the transport only reads");
         return NULL;
@@ -195,13 +197,24 @@ static PyObject *simple(Stream *self, int (*function)(evl_transport *)) {
         (void)unused; \
         return simple(self, function); \
     }
-SIMPLE(stream_close, evl_transport_close)
-SIMPLE(stream_abort, evl_transport_abort)
 SIMPLE(stream_write_eof, evl_transport_write_eof)
 SIMPLE(stream_pause_reading, evl_transport_pause_reading)
 SIMPLE(stream_resume_reading, evl_transport_resume_reading)
 
+static PyObject *stream_close(Stream *self, PyObject *unused) {
+    (void)unused;
+    self->closed = true;
+    return simple(self, evl_transport_close);
+}
+
+static PyObject *stream_abort(Stream *self, PyObject *unused) {
+    (void)unused;
+    self->closed = true;
+    return simple(self, evl_transport_abort);
+}
+
 static PyObject *stream_force_close(Stream *self, PyObject *error) {
+    self->closed = true;
     if (error != Py_None && self->error == NULL) {
         Py_INCREF(error);
         self->error = error;

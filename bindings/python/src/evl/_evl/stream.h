@@ -27,7 +27,9 @@ typedef struct {
     int ignored;
     bool buffered;
     bool lost;
-    /* The loop was closed before the transport was. */
+    /* Somebody has closed it. */
+    bool closed;
+    /* The loop was closed before that. */
     bool abandoned;
 } Stream;
 

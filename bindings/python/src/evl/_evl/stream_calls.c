@@ -250,7 +250,7 @@ void stream_release(void *of) {
     Stream *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     if (self->transport == NULL || evl_loop_is_closed(self->loop->loop)) {
-        self->abandoned = self->transport != NULL && !evl_transport_is_closing(self->transport);
+        self->abandoned = self->transport != NULL && !self->closed;
         stream_end(self);
     }
     Py_DECREF(self);
@@ -351,7 +351,25 @@ static PyObject *connect_pipe(Loop *self, PyObject *args) {
     return (PyObject *)stream;
 }
 
+/* _send_file(transport, fd, offset, count): None when the kernel does not send such a file to such a transport. */
+static PyObject *send_file(Loop *self, PyObject *args) {
+    Stream *stream;
+    int fd;
+    long long offset, count;
+    evl_future *future;
+    if (!PyArg_ParseTuple(args, "O!iLL", Stream_Type, &stream, &fd, &offset, &count))
+        return NULL;
+    int code = stream->transport == NULL ? -EPIPE
+                                         : evl_loop_sendfile(self->loop, stream->transport, fd, offset, count, 0, &future);
+    if (code == EVL_ENOSENDFILE)
+        Py_RETURN_NONE;
+    if (code == EVL_EBUSY)
+        return PyErr_Format(PyExc_RuntimeError, "sendfile is in progress already");
+    return code < 0 ? fail(code) : operation(self, future, read_number, NULL, (PyObject *)stream, NULL);
+}
+
 PyMethodDef loop_stream_methods[] = {
+    {"_send_file", (PyCFunction)send_file, METH_VARARGS, NULL},
     {"_connect", (PyCFunction)connect_, METH_VARARGS, NULL},
     {"_connect_unix", (PyCFunction)connect_unix, METH_VARARGS, NULL},
     {"_connect_socket", (PyCFunction)connect_socket, METH_VARARGS, NULL},
