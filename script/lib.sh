@@ -23,6 +23,8 @@ have() {
     ninja-build) command -v ninja ;;
     abigail-tools) command -v abidw && command -v abidiff ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
+    python3-dev) python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' ;;
+    libpython3*-testsuite) python3 -c 'import test.test_asyncio' ;;
     netcat-openbsd) command -v nc ;;
     libhiredis-dev) pkg-config --exists hiredis ;;
     libcurl4-openssl-dev) pkg-config --exists libcurl ;;

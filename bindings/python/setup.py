@@ -45,6 +45,7 @@ folder = here / "src/evl/_evl"
 setup(ext_modules=[
     Extension(
         "evl._evl", sorted(str(path.relative_to(here)) for path in folder.glob("*.c")),
-        depends=sorted(str(path.relative_to(here)) for path in folder.glob("*.h")), include_dirs=[str(include_dir)],
+        depends=[*(str(path.relative_to(here)) for path in folder.glob("*.h")), str(archive), str(include_dir / "evl.h")],
+        include_dirs=[str(include_dir)],
         extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-cast-function-type"], **link),
 ])
