@@ -82,6 +82,18 @@ install_package() {
   cmake --install "$build/cmake" --prefix "$to" >/dev/null
 }
 
+# build_python: the binding for Python as pip installs it, from a wheel that is built against the prefix, in an environment of its own.
+build_python() {
+  [ -x "$build/python/bin/pip" ] || python3 -m venv "$build/python"
+  "$build/python/bin/python" -c 'import setuptools, wheel' 2>/dev/null ||
+    "$build/python/bin/pip" install --quiet 'setuptools>=64' wheel
+  rm -rf "$build/wheel" "$root/bindings/python/build"
+  EVL_PREFIX=$prefix "$build/python/bin/pip" wheel --quiet --no-deps --no-build-isolation -w "$build/wheel" "$root/bindings/python"
+  rm -rf "$root/bindings/python/build"
+  "$build/python/bin/pip" install --quiet --force-reinstall --no-deps "$build/wheel"/evl-*.whl
+  (cd / && "$build/python/bin/python" -c 'import evl; print(evl.__file__, evl.__version__, evl.libevl_version)')
+}
+
 # build_examples: every example, by find_package against the prefix.
 build_examples() {
   cmake -S "$root/examples" -B "$build/examples" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" >/dev/null

@@ -92,6 +92,8 @@ static inline PyObject *none_or_fail(int code) {
 /* handle.c */
 Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t count, PyObject *context);
 void handle_run(void *handle);
+/* Evl's release of a handle that is the arg of its callback: it is not called any more. */
+void handle_release(void *handle);
 int handle_ready(PyObject *module);
 
 /* loop.c */

@@ -1,4 +1,7 @@
-/* Handle and TimerHandle: callbacks on their way. */
+/* Handle and TimerHandle: callbacks on their way.
+ *
+ * The garbage collector does not look at them: there may be very many. A cycle through one cannot outlive it, since a handle gives
+ * up what it refers to when it has run, is cancelled, or its loop is closed; until then it is no garbage. */
 #include "evl_python.h"
 
 #include <time.h>
@@ -12,11 +15,11 @@ static int spare_count;
 
 Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t count, PyObject *context) {
     Handle *handle;
-    if (type == Handle_Type && spare_count > 0) {
+    if (spare_count > 0) {
         handle = spare[--spare_count];
         (void)PyObject_Init((PyObject *)handle, type);
     } else {
-        handle = PyObject_GC_New(Handle, type);
+        handle = PyObject_New(Handle, type);
         if (handle == NULL)
             return NULL;
     }
@@ -49,47 +52,41 @@ Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback, PyObject
         handle->source_traceback = PyObject_CallNoArgs(classes.extract_stack);
         failed = handle->source_traceback == NULL;
     }
-    PyObject_GC_Track(handle);
     if (failed)
         Py_CLEAR(handle);
     return handle;
 }
 
-static int clear(Handle *self) {
-    Py_CLEAR(self->callback);
-    Py_CLEAR(self->arg);
-    Py_CLEAR(self->args);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->source_traceback);
-    Py_CLEAR(self->repr);
-    return 0;
-}
-
-static int traverse(Handle *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->callback);
-    Py_VISIT(self->arg);
-    Py_VISIT(self->args);
-    Py_VISIT(self->context);
-    Py_VISIT(self->loop);
-    Py_VISIT(self->source_traceback);
-    return 0;
+/* What it calls is not needed any more. */
+static void drop_callback(Handle *self) {
+    PyObject *callback = self->callback, *arg = self->arg, *args = self->args, *context = self->context;
+    self->callback = self->arg = self->args = self->context = NULL;
+    Py_XDECREF(callback);
+    Py_XDECREF(arg);
+    Py_XDECREF(args);
+    Py_XDECREF(context);
 }
 
 static void dealloc(Handle *self) {
     PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)self);
     if (self->timer != NULL)
         evl_timer_unref(self->timer);
-    clear(self);
-    if (type == Handle_Type && spare_count < SPARE_HANDLES)
+    drop_callback(self);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->source_traceback);
+    Py_CLEAR(self->repr);
+    if (spare_count < SPARE_HANDLES)
         spare[spare_count++] = self;
     else
-        PyObject_GC_Del(self);
+        PyObject_Free(self);
     Py_DECREF(type);
+}
+
+void handle_release(void *of) {
+    drop_callback(of);
+    Py_DECREF((PyObject *)of);
 }
 
 static double seconds(void) {
@@ -145,7 +142,7 @@ static void tell(Handle *self, PyObject *callback) {
 /* What evl calls. */
 void handle_run(void *of) {
     Handle *self = of;
-    if (self->cancelled)
+    if (self->callback == NULL)
         return;
     PyObject *callback = self->callback, *context = self->context, *arg = self->arg, *args = self->args, *result;
     Py_INCREF(self);
@@ -226,11 +223,7 @@ static PyObject *cancel(Handle *self, PyObject *unused) {
                 return fail(code);
             }
         }
-        PyObject *callback = self->callback, *arg = self->arg, *args = self->args;
-        self->callback = self->arg = self->args = NULL;
-        Py_XDECREF(callback);
-        Py_XDECREF(arg);
-        Py_XDECREF(args);
+        drop_callback(self);
     }
     Py_RETURN_NONE;
 }
@@ -242,8 +235,9 @@ static PyObject *cancelled(Handle *self, PyObject *unused) {
 
 static PyObject *get_context(Handle *self, PyObject *unused) {
     (void)unused;
-    Py_INCREF(self->context);
-    return self->context;
+    PyObject *context = self->context != NULL ? self->context : Py_None;
+    Py_INCREF(context);
+    return context;
 }
 
 static PyObject *when(Handle *self, PyObject *unused) {
@@ -341,21 +335,20 @@ static PyMemberDef timer_members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse},   {Py_tp_clear, clear},     {Py_tp_methods, methods},
-    {Py_tp_members, members}, {Py_tp_getset, attributes},   {0, NULL},
+    {Py_tp_dealloc, dealloc}, {Py_tp_methods, methods}, {Py_tp_members, members}, {Py_tp_getset, attributes}, {0, NULL},
 };
 
 static PyType_Slot timer_slots[] = {
-    {Py_tp_dealloc, dealloc},        {Py_tp_traverse, traverse},         {Py_tp_clear, clear},
-    {Py_tp_methods, timer_methods},  {Py_tp_getset, timer_attributes},   {Py_tp_members, timer_members},
-    {Py_tp_richcompare, compare},    {Py_tp_hash, hash},                 {0, NULL},
+    {Py_tp_dealloc, dealloc},       {Py_tp_methods, timer_methods}, {Py_tp_getset, timer_attributes},
+    {Py_tp_members, timer_members}, {Py_tp_richcompare, compare},   {Py_tp_hash, hash},
+    {0, NULL},
 };
 
 static PyType_Spec specification = {
     "evl._evl.Handle", sizeof(Handle), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
 static PyType_Spec timer_specification = {
-    "evl._evl.TimerHandle", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    "evl._evl.TimerHandle", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     timer_slots};
 
 int handle_ready(PyObject *module) {

@@ -74,8 +74,6 @@ static bool read_call(Loop *self, const char *name, PyObject *const *args, Py_ss
     return true;
 }
 
-static void release_handle(void *handle) { Py_DECREF((PyObject *)handle); }
-
 static PyObject *call_soon(Loop *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     PyObject *context;
     if (!read_call(self, "call_soon", args, count, keywords, 0, &context))
@@ -84,7 +82,7 @@ static PyObject *call_soon(Loop *self, PyObject *const *args, Py_ssize_t count, 
     if (handle == NULL)
         return NULL;
     Py_INCREF(handle);
-    int code = evl_loop_call_soon(self->loop, handle_run, handle, release_handle, NULL, NULL);
+    int code = evl_loop_call_soon(self->loop, handle_run, handle, handle_release, NULL, NULL);
     if (code < 0) {
         Py_DECREF(handle);
         return fail(code);
@@ -102,8 +100,8 @@ static PyObject *call_soon_threadsafe(Loop *self, PyObject *const *args, Py_ssiz
     Py_INCREF(handle);
     /* Where no other thread runs the loop, the callback takes its place among those of call_soon. */
     bool direct = !self->running || self->thread == PyThread_get_thread_ident();
-    int code = direct ? evl_loop_call_soon(self->loop, handle_run, handle, release_handle, NULL, NULL)
-                      : evl_loop_call_soon_threadsafe(self->loop, handle_run, handle, release_handle, NULL, NULL);
+    int code = direct ? evl_loop_call_soon(self->loop, handle_run, handle, handle_release, NULL, NULL)
+                      : evl_loop_call_soon_threadsafe(self->loop, handle_run, handle, handle_release, NULL, NULL);
     if (code < 0) {
         Py_DECREF(handle);
         return fail(code);
@@ -131,7 +129,7 @@ static PyObject *call_timer(Loop *self, int64_t when_ns, double when, PyObject *
         return NULL;
     handle->when = when;
     Py_INCREF(handle);
-    int code = evl_loop_call_at(self->loop, when_ns, handle_run, handle, release_handle, NULL, &handle->timer);
+    int code = evl_loop_call_at(self->loop, when_ns, handle_run, handle, handle_release, NULL, &handle->timer);
     if (code < 0) {
         Py_DECREF(handle);
         return fail(code);
@@ -220,8 +218,8 @@ static PyObject *watch(Loop *self, PyObject *args) {
     if (handle == NULL)
         return NULL;
     Py_INCREF(handle);
-    int code = writer ? evl_loop_add_writer(self->loop, fd, handle_run, handle, release_handle, NULL, NULL)
-                      : evl_loop_add_reader(self->loop, fd, handle_run, handle, release_handle, NULL, NULL);
+    int code = writer ? evl_loop_add_writer(self->loop, fd, handle_run, handle, handle_release, NULL, NULL)
+                      : evl_loop_add_reader(self->loop, fd, handle_run, handle, handle_release, NULL, NULL);
     if (code == EVL_EBUSY) {
         Py_DECREF(handle);
         return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
@@ -255,7 +253,7 @@ static PyObject *handle_signal(Loop *self, PyObject *args) {
     Handle *handle = handle_make(Handle_Type, self, callback, ((PyTupleObject *)tuple)->ob_item, PyTuple_GET_SIZE(tuple), NULL);
     if (handle == NULL)
         return NULL;
-    int code = evl_loop_add_signal_handler(self->loop, number, handle_run, handle, release_handle, NULL, NULL);
+    int code = evl_loop_add_signal_handler(self->loop, number, handle_run, handle, handle_release, NULL, NULL);
     if (code == EVL_ESIGNAL)
         return PyErr_Format(PyExc_RuntimeError, "sig %d cannot be caught", number);
     return none_or_fail(code);
