@@ -3,13 +3,12 @@
 import asyncio
 import collections.abc
 import os
-import re
 import socket
 import stat
 from asyncio import constants, exceptions, sslproto
 
 from . import _evl
-from ._sockets import _check_file, _name, _regular_descriptor
+from ._sockets import _check_file, _name, _regular_descriptor, _reworded
 from .futures import finish
 from .server import Server
 
@@ -19,8 +18,6 @@ except ImportError:
     ssl_module = None
 
 _CHUNK = 16 * 1024
-# What libevl says of an address that cannot be bound or connected to.
-_FAILED = re.compile(r"(bind|connect) (\[.*\]|[^:]*):(\d+): ([^;]*)$", re.DOTALL)
 
 # evl_server_flag and evl_datagram_flag
 _REUSE_PORT, _NO_REUSE_ADDRESS, _NOT_STARTED = 1, 2, 4
@@ -43,20 +40,6 @@ def _check_stream(sock):
 def _unix_name(path):
     path = os.fspath(path)
     return os.fsencode(path) if isinstance(path, str) else bytes(path)
-
-
-def _reworded(error):
-    """Has the error say what failed as asyncio says it, whose users look for the address in it."""
-    found = _FAILED.match(error.strerror or "")
-    if found:
-        what, host, port, why = found.groups()
-        address = (host.strip("[]"), int(port))
-        if what == "bind":
-            error.strerror = f"error while attempting to bind on address {address!r}: {why}"
-        else:
-            error.strerror = f"Connect call failed {address!r}"
-        error.args = (error.errno, error.strerror)
-    return error
 
 
 class Network:

@@ -1,7 +1,7 @@
 """The sock_ methods of EventLoop, and look-ups."""
 
-import asyncio
 import os
+import re
 import socket
 import stat
 from asyncio import exceptions
@@ -14,6 +14,8 @@ except ImportError:
     ssl = None
 
 _CHUNK = 256 * 1024
+# What libevl says of an address that cannot be bound or connected to.
+_FAILED = re.compile(r"(bind|connect) (\[.*\]|[^:]*):(\d+): ([^;]*)$", re.DOTALL)
 
 
 def _name(value):
@@ -48,6 +50,20 @@ def _regular_descriptor(file):
         return fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _reworded(error):
+    """Has the error say what failed as asyncio says it, whose users look for the address in it."""
+    found = _FAILED.match(error.strerror or "")
+    if found:
+        what, host, port, why = found.groups()
+        address = (host.strip("[]"), int(port))
+        if what == "bind":
+            error.strerror = f"error while attempting to bind on address {address!r}: {why}"
+        else:
+            error.strerror = f"Connect call failed {address!r}"
+        error.args = (error.errno, error.strerror)
+    return error
 
 
 class Sockets:
@@ -97,7 +113,10 @@ class Sockets:
             if not _is_numeric(sock.family, host) or isinstance(port, str):
                 found = await self.getaddrinfo(host, port, family=sock.family, type=sock.type, proto=sock.proto)
                 address = found[0][4]
-        return await finish(self._sock_connect(sock.fileno(), address))
+        try:
+            return await finish(self._sock_connect(sock.fileno(), address))
+        except OSError as error:
+            raise _reworded(error)
 
     async def sock_accept(self, sock):
         """Accepts a connection; returns its socket and the peer's address."""

@@ -2,6 +2,7 @@
 #include "evl_python.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 void loop_begin_wait(void *of) {
@@ -63,7 +64,15 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
     } else {
         raised = exception_of(exception->code, NULL);
     }
-    PyObject *told = raised == NULL ? NULL : Py_BuildValue("{s:s,s:O}", "message", exception->message, "exception", raised);
+    /* libevl adds what the failing function has said; here that is the exception. */
+    const char *more = exception->object == NULL ? NULL : strstr(exception->message, " call failed: ");
+    PyObject *message = more == NULL ? PyUnicode_FromString(exception->message)
+                                     : PyUnicode_FromStringAndSize(exception->message, more - exception->message);
+    if (more != NULL && message != NULL)
+        Py_SETREF(message, PyUnicode_FromFormat("%U call failed.", message));
+    PyObject *told = raised == NULL || message == NULL ? NULL
+                                                       : Py_BuildValue("{s:O,s:O}", "message", message, "exception", raised);
+    Py_XDECREF(message);
     PyObject *transport = exception->transport != NULL ? stream_of(exception->transport) : NULL;
     if (told != NULL && transport != NULL) {
         PyDict_SetItemString(told, "transport", transport);

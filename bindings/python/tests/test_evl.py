@@ -1,0 +1,534 @@
+"""What is evl's own: threads, signals, exits, the interpreter's lock, contexts, processes."""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import weakref
+
+import evl
+
+
+class LoopTest(unittest.TestCase):
+    def setUp(self):
+        self.loop = evl.new_event_loop()
+        self.addCleanup(self.loop.close)
+
+    def run_once(self):
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+
+
+class Scheduling(LoopTest):
+    def test_order(self):
+        got = []
+        self.loop.call_soon(got.append, 1)
+        self.loop.call_soon_threadsafe(got.append, 2)
+        self.loop.call_soon(got.append, 3)
+        self.run_once()
+        self.assertEqual(got, [1, 2, 3])
+
+    def test_arguments(self):
+        got = []
+        self.loop.call_soon(lambda *args: got.append(args))
+        self.loop.call_soon(lambda *args: got.append(args), 1)
+        self.loop.call_soon(lambda *args: got.append(args), 1, 2, 3)
+        self.loop.call_later(0, lambda *args: got.append(args), 4, 5)
+        self.run_once()
+        self.run_once()
+        self.assertEqual(got, [(), (1,), (1, 2, 3), (4, 5)])
+
+    def test_bad_arguments(self):
+        with self.assertRaises(TypeError):
+            self.loop.call_soon()
+        with self.assertRaises(TypeError):
+            self.loop.call_later(1)
+        with self.assertRaises(TypeError):
+            self.loop.call_later(None, print)
+        with self.assertRaises(TypeError):
+            self.loop.call_at("1", print)
+        with self.assertRaises(TypeError):
+            self.loop.call_soon(print, unknown=1)
+        with self.assertRaises(ValueError):
+            self.loop.call_later(float("nan"), print)
+
+    def test_times_beyond_the_clock(self):
+        handles = [self.loop.call_later(delay, print) for delay in (1e30, float("inf"))]
+        handles.append(self.loop.call_at(1e300, print))
+        self.run_once()
+        for handle in handles:
+            self.assertFalse(handle.cancelled())
+            handle.cancel()
+        got = []
+        self.loop.call_later(-1e30, got.append, 1)
+        self.run_once()
+        self.run_once()
+        self.assertEqual(got, [1])
+
+    def test_cancel(self):
+        got = []
+        handle = self.loop.call_soon(got.append, 1)
+        timer = self.loop.call_later(0, got.append, 1)
+        self.assertIn("append", repr(timer))
+        for one in (handle, timer):
+            one.cancel()
+            one.cancel()
+            self.assertTrue(one.cancelled())
+            self.assertIn("cancelled", repr(one))
+        self.run_once()
+        self.assertEqual(got, [])
+
+    def test_timer_handles(self):
+        now = self.loop.time()
+        early, late = self.loop.call_at(now + 10, print), self.loop.call_at(now + 20, print)
+        self.assertEqual(early.when(), now + 10)
+        self.assertLess(early, late)
+        self.assertEqual(early, early)
+        self.assertNotEqual(early, late)
+        self.assertEqual(hash(early), hash(now + 10))
+        self.assertTrue(early._scheduled)
+
+    def test_contexts(self):
+        variable = contextvars.ContextVar("variable", default=0)
+        got = []
+
+        def callback():
+            got.append(variable.get())
+            variable.set(100)
+        variable.set(1)
+        self.loop.call_soon(callback)
+        given = contextvars.copy_context()
+        given.run(variable.set, 2)
+        self.loop.call_soon(callback, context=given)
+        self.loop.call_later(0, callback, context=given)
+        variable.set(3)
+        self.run_once()
+        self.run_once()
+        self.assertEqual(got, [1, 2, 100])
+        self.assertEqual(variable.get(), 3)
+
+    def test_what_a_handle_refers_to_goes(self):
+        class Owner:
+            def method(self):
+                pass
+        for run in (True, False):
+            owner = Owner()
+            owner.handle = self.loop.call_soon(owner.method)
+            owner.timer = self.loop.call_later(0, owner.method)
+            gone = weakref.ref(owner)
+            del owner
+            if run:
+                self.run_once()
+                self.run_once()
+            else:
+                self.loop.close()
+            self.assertIsNone(gone())
+
+    def test_failures(self):
+        told = []
+        self.loop.set_exception_handler(lambda loop, context: told.append(context))
+        handle = self.loop.call_soon(lambda: 1 / 0)
+        self.run_once()
+        self.assertIsInstance(told[0]["exception"], ZeroDivisionError)
+        self.assertIn("lambda", told[0]["message"])
+        self.assertIs(told[0]["handle"], handle)
+
+    def test_debug(self):
+        self.loop.set_debug(True)
+        self.loop.slow_callback_duration = 0.01
+        handle = self.loop.call_soon(time.sleep, 0.02)
+        self.assertIn("test_evl.py", repr(handle))
+        with self.assertLogs("asyncio", logging.WARNING) as logs:
+            self.run_once()
+        self.assertIn("took", logs.output[0])
+
+        async def coroutine():
+            pass
+        with self.assertRaises(TypeError):
+            self.loop.call_soon(coroutine)
+
+
+class Exits(LoopTest):
+    def test_exceptions_that_end_the_run(self):
+        for exception in (KeyboardInterrupt, SystemExit):
+            def leave():
+                raise exception("now")
+            got = []
+            self.loop.call_soon(leave)
+            self.loop.call_soon(got.append, 1)
+            with self.assertRaises(exception):
+                self.loop.run_forever()
+            self.assertEqual(got, [])
+            self.assertFalse(self.loop.is_running())
+            self.run_once()
+            self.assertEqual(got, [1])
+
+    def test_from_a_protocol(self):
+        class Leaving(asyncio.Protocol):
+            def data_received(self, data):
+                sys.exit(3)
+
+        async def main():
+            here, there = socket.socketpair()
+            await self.loop.create_unix_connection(Leaving, sock=here)
+            there.send(b"x")
+            there.close()
+            await asyncio.sleep(10)
+        with self.assertRaises(SystemExit) as raised:
+            self.loop.run_until_complete(main())
+        self.assertEqual(raised.exception.code, 3)
+
+    def interrupted(self, program):
+        """Runs a program in a child, and interrupts it when it says that it is ready."""
+        child = subprocess.Popen([sys.executable, "-c", "import asyncio, evl, signal, sys, time\n" + program], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+        self.assertEqual(child.stdout.readline(), "ready\n")
+        time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+        return child.returncode, out, err
+
+    def test_interrupt_of_a_loop_that_waits(self):
+        status, out, _ = self.interrupted(
+            "loop = evl.new_event_loop()\nprint('ready', flush=True)\n"
+            "try:\n    loop.run_forever()\nexcept KeyboardInterrupt:\n    print('interrupted', loop.is_running())")
+        self.assertEqual((status, out), (0, "interrupted False\n"))
+
+    def test_interrupt_of_a_loop_that_is_busy(self):
+        status, out, _ = self.interrupted(
+            "loop = evl.new_event_loop()\n"
+            "def again(): loop.call_soon(again)\nagain()\nprint('ready', flush=True)\n"
+            "try:\n    loop.run_forever()\nexcept KeyboardInterrupt:\n    print('interrupted')")
+        self.assertEqual((status, out), (0, "interrupted\n"))
+
+    def test_interrupt_of_run(self):
+        status, out, err = self.interrupted(
+            "async def main():\n    print('ready', flush=True)\n    try:\n        await asyncio.sleep(100)\n"
+            "    except asyncio.CancelledError:\n        print('cancelled')\n        raise\n"
+            "evl.run(main())")
+        self.assertEqual((status, out), (-signal.SIGINT, "cancelled\n"))
+        self.assertIn("KeyboardInterrupt", err)
+
+
+class Signals(LoopTest):
+    def test_handlers_of_the_loop_and_of_python(self):
+        got = []
+        before = signal.signal(signal.SIGUSR2, lambda *args: got.append("python"))
+        self.addCleanup(signal.signal, signal.SIGUSR2, before)
+        self.loop.add_signal_handler(signal.SIGUSR1, got.append, "loop")
+        self.loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        self.loop.call_later(0.05, self.loop.stop)
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        self.loop.run_forever()
+        self.assertEqual(sorted(got), ["loop", "python"])
+        self.assertTrue(self.loop.remove_signal_handler(signal.SIGUSR1))
+        self.assertFalse(self.loop.remove_signal_handler(signal.SIGUSR1))
+
+    def test_a_handler_of_python_that_raises(self):
+        def handler(number, frame):
+            raise KeyboardInterrupt
+        before = signal.signal(signal.SIGUSR2, handler)
+        self.addCleanup(signal.signal, signal.SIGUSR2, before)
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        with self.assertRaises(KeyboardInterrupt):
+            self.loop.run_forever()
+
+    def test_the_wakeup_descriptor_is_put_back(self):
+        here, there = socket.socketpair()
+        there.setblocking(False)
+        signal.set_wakeup_fd(there.fileno())
+        try:
+            self.run_once()
+        finally:
+            self.assertEqual(signal.set_wakeup_fd(-1), there.fileno())
+            here.close()
+            there.close()
+
+
+class Threads(LoopTest):
+    def test_other_threads_run_while_the_loop_waits(self):
+        counter = 0
+        done = threading.Event()
+
+        def count():
+            nonlocal counter
+            while not done.is_set():
+                counter += 1
+        thread = threading.Thread(target=count)
+        thread.start()
+        self.loop.call_later(0.1, self.loop.stop)
+        self.loop.run_forever()
+        done.set()
+        thread.join()
+        self.assertGreater(counter, 1000)
+
+    def test_call_soon_of_another_thread_is_refused(self):
+        raised = []
+
+        def other():
+            try:
+                self.loop.call_soon(print)
+            except RuntimeError as error:
+                raised.append(error)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        thread = threading.Thread(target=other)
+        self.loop.call_soon(thread.start)
+        self.loop.run_forever()
+        thread.join()
+        self.assertIn("Non-thread-safe", str(raised[0]))
+
+    def test_a_loop_a_thread(self):
+        results = []
+
+        def work(number):
+            async def main():
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(b"%d\n" % number)
+                answer = await reader.readline()
+                writer.close()
+                return int(answer)
+            results.append(evl.run(main()))
+
+        async def serve(reader, writer):
+            writer.write(await reader.readline())
+            writer.close()
+
+        async def main():
+            nonlocal address
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            server.close()
+        address = None
+        self.loop.run_until_complete(main())
+        self.assertEqual(sorted(results), list(range(8)))
+
+    def test_stop_of_another_thread(self):
+        threading.Timer(0.02, self.loop.stop).start()
+        self.loop.run_forever()
+
+
+class Life(unittest.TestCase):
+    def test_closed(self):
+        loop = evl.new_event_loop()
+        loop.close()
+        loop.close()
+        for call in (loop.call_soon, loop.call_soon_threadsafe):
+            with self.assertRaisesRegex(RuntimeError, "closed"):
+                call(print)
+        with self.assertRaisesRegex(RuntimeError, "closed"):
+            loop.call_later(1, print)
+        with self.assertRaisesRegex(RuntimeError, "closed"):
+            loop.run_forever()
+        self.assertFalse(loop.remove_reader(0))
+        loop.stop()
+
+    def test_transports_of_a_closed_loop(self):
+        loop = evl.new_event_loop()
+        here, there = socket.socketpair()
+        transport, _ = loop.run_until_complete(loop.create_unix_connection(asyncio.Protocol, sock=here))
+        loop.close()
+        transport.write(b"x")
+        transport.close()
+        transport.abort()
+        self.assertIn("StreamTransport", repr(transport))
+        self.assertEqual(here.fileno(), -1)
+        self.assertEqual(there.recv(1), b"")
+        there.close()
+
+    def test_unclosed(self):
+        loop = evl.new_event_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        with self.assertWarns(ResourceWarning):
+            del loop
+            gc.collect()
+
+    def test_fork(self):
+        async def main():
+            await asyncio.sleep(0)
+            return 7
+        loop = evl.new_event_loop()
+
+        async def parent():
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    asyncio.events._set_running_loop(None)
+                    status = evl.run(main())
+                finally:
+                    os._exit(status)
+            return os.waitpid(pid, 0)[1]
+        self.assertEqual(os.waitstatus_to_exitcode(loop.run_until_complete(parent())), 7)
+        loop.close()
+
+    def test_run(self):
+        async def main():
+            return type(asyncio.get_running_loop()), asyncio.get_running_loop().get_debug()
+        self.assertEqual(evl.run(main(), debug=False), (evl.EventLoop, False))
+        self.assertEqual(evl.run(main(), debug=True), (evl.EventLoop, True))
+
+        async def inside():
+            coroutine = main()
+            try:
+                evl.run(coroutine)
+            finally:
+                coroutine.close()
+        with self.assertRaises(RuntimeError):
+            evl.run(inside())
+
+    def test_policy(self):
+        evl.install()
+        try:
+            loop = asyncio.new_event_loop()
+            self.assertIsInstance(loop, evl.EventLoop)
+            loop.close()
+        finally:
+            asyncio.set_event_loop_policy(None)
+
+
+class Transports(LoopTest):
+    def test_a_failing_protocol(self):
+        told, lost = [], []
+        self.loop.set_exception_handler(lambda loop, context: told.append(context))
+
+        class Failing(asyncio.Protocol):
+            def data_received(self, data):
+                raise ValueError("of data")
+
+            def connection_lost(self, exc):
+                lost.append(exc)
+
+        async def main():
+            here, there = socket.socketpair()
+            transport, protocol = await self.loop.create_unix_connection(Failing, sock=here)
+            there.send(b"x")
+            while not lost:
+                await asyncio.sleep(0.001)
+            self.assertIs(told[0]["transport"], transport)
+            self.assertIs(told[0]["protocol"], protocol)
+            there.close()
+        self.loop.run_until_complete(main())
+        self.assertEqual(told[0]["message"], "Fatal error: protocol.data_received() call failed.")
+        self.assertIs(told[0]["exception"], lost[0])
+
+    def test_what_is_written_later_is_kept(self):
+        class Sink(asyncio.Protocol):
+            pass
+
+        async def main():
+            here, there = socket.socketpair()
+            there.setblocking(False)
+            transport, _ = await self.loop.create_unix_connection(Sink, sock=here)
+            changed = bytearray(b"a" * 1_000_000)
+            transport.write(changed)
+            changed[:] = b"b" * 1_000_000
+            transport.write(b"c" * 1_000_000)
+            transport.writelines([b"d" * 500_000, memoryview(b"e" * 500_000)])
+            self.assertGreater(transport.get_write_buffer_size(), 0)
+            transport.close()
+            got = bytearray()
+            while data := await self.loop.sock_recv(there, 1 << 20):
+                got += data
+            there.close()
+            self.assertEqual(bytes(got), b"a" * 1_000_000 + b"c" * 1_000_000 + b"d" * 500_000 + b"e" * 500_000)
+        self.loop.run_until_complete(main())
+
+    def test_the_context_of_a_connection(self):
+        variable = contextvars.ContextVar("variable")
+        got = []
+
+        class Noting(asyncio.Protocol):
+            def connection_made(self, transport):
+                got.append(variable.get())
+                variable.set("made")
+
+            def data_received(self, data):
+                got.append(variable.get())
+
+        async def main():
+            variable.set("main")
+            here, there = socket.socketpair()
+            transport, _ = await self.loop.create_unix_connection(Noting, sock=here)
+            variable.set("later")
+            there.send(b"x")
+            await asyncio.sleep(0.02)
+            transport.close()
+            there.close()
+        self.loop.run_until_complete(main())
+        self.assertEqual(got, ["main", "made"])
+
+    def test_a_factory_that_fails(self):
+        def factory():
+            raise ValueError("of the factory")
+
+        async def main():
+            server = await self.loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            with self.assertRaisesRegex(ValueError, "of the factory"):
+                await self.loop.create_connection(factory, *server.sockets[0].getsockname())
+            server.close()
+        self.loop.run_until_complete(main())
+
+    def test_cancelled_connections(self):
+        async def main():
+            with socket.socket() as listening:
+                listening.bind(("127.0.0.1", 0))
+                listening.listen(1)
+                tasks = [asyncio.ensure_future(asyncio.open_connection(*listening.getsockname())) for _ in range(10)]
+                await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        self.loop.run_until_complete(main())
+
+    def test_an_abstract_name(self):
+        async def main():
+            name = f"\0evl-{os.getpid()}"
+
+            async def serve(reader, writer):
+                writer.write(await reader.read(10))
+                writer.close()
+            server = await asyncio.start_unix_server(serve, name)
+            reader, writer = await asyncio.open_unix_connection(name)
+            writer.write(b"hello")
+            self.assertEqual(await reader.read(), b"hello")
+            writer.close()
+            server.close()
+        self.loop.run_until_complete(main())
+
+    def test_unix_datagrams(self):
+        class Noting(asyncio.DatagramProtocol):
+            def datagram_received(self, data, address):
+                got.append((data, address))
+
+        async def main():
+            with tempfile.TemporaryDirectory() as directory:
+                here, _ = await self.loop.create_datagram_endpoint(Noting, local_addr=f"{directory}/a", family=socket.AF_UNIX)
+                there, _ = await self.loop.create_datagram_endpoint(
+                    Noting, local_addr=f"{directory}/b", remote_addr=f"{directory}/a", family=socket.AF_UNIX)
+                there.sendto(b"hello")
+                while not got:
+                    await asyncio.sleep(0.001)
+                self.assertEqual(got, [(b"hello", f"{directory}/b")])
+                here.close()
+                there.close()
+                await asyncio.sleep(0)
+        got = []
+        self.loop.run_until_complete(main())
+
+
+if __name__ == "__main__":
+    unittest.main()
