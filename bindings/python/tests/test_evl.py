@@ -271,20 +271,23 @@ class Threads(LoopTest):
         thread.join()
         self.assertGreater(counter, 1000)
 
-    def test_call_soon_of_another_thread_is_refused(self):
-        raised = []
+    def test_call_soon_of_another_thread(self):
+        for debug in (False, True):
+            raised, got = [], []
 
-        def other():
-            try:
-                self.loop.call_soon(print)
-            except RuntimeError as error:
-                raised.append(error)
-            self.loop.call_soon_threadsafe(self.loop.stop)
-        thread = threading.Thread(target=other)
-        self.loop.call_soon(thread.start)
-        self.loop.run_forever()
-        thread.join()
-        self.assertIn("Non-thread-safe", str(raised[0]))
+            def other():
+                try:
+                    self.loop.call_soon(got.append, 1)
+                except RuntimeError as error:
+                    raised.append(error)
+                self.loop.call_soon_threadsafe(self.loop.stop)
+            self.loop.set_debug(debug)
+            thread = threading.Thread(target=other)
+            self.loop.call_soon(thread.start)
+            self.loop.run_forever()
+            thread.join()
+            self.assertEqual(got, [] if debug else [1])
+            self.assertEqual("Non-thread-safe" in "".join(map(str, raised)), debug)
 
     def test_a_loop_a_thread(self):
         results = []
@@ -507,6 +510,44 @@ class Transports(LoopTest):
             self.assertEqual(await reader.read(), b"hello")
             writer.close()
             server.close()
+        self.loop.run_until_complete(main())
+
+    def test_a_buffered_protocol_by_its_methods(self):
+        class Buffered(asyncio.BaseProtocol):
+            def __init__(self):
+                self.buffer = bytearray(4)
+
+            def get_buffer(self, hint):
+                return self.buffer
+
+            def buffer_updated(self, size):
+                got.append(bytes(self.buffer[:size]))
+
+        async def main():
+            here, there = socket.socketpair()
+            transport, _ = await self.loop.create_unix_connection(Buffered, sock=here)
+            there.send(b"abcdef")
+            while b"".join(got) != b"abcdef":
+                await asyncio.sleep(0)
+            transport.close()
+            there.close()
+        got = []
+        self.loop.run_until_complete(main())
+        self.assertEqual(got, [b"abcd", b"ef"])
+
+    def test_what_cannot_be_connected_or_bound(self):
+        async def main():
+            with self.assertRaises(UnicodeError):
+                await self.loop.getaddrinfo("a" * 80, 80)
+            sock = socket.socket()
+            sock.close()
+            with self.assertRaises(OSError):
+                await self.loop.create_connection(asyncio.Protocol, sock=sock)
+            with tempfile.NamedTemporaryFile() as file, self.assertRaisesRegex(OSError, "already in use"):
+                await self.loop.create_unix_server(asyncio.Protocol, file.name)
+            with socket.socket() as sock, self.assertRaisesRegex(OSError, r"Connect call failed \('127.0.0.1', 1\)"):
+                sock.setblocking(False)
+                await self.loop.sock_connect(sock, ("127.0.0.1", 1))
         self.loop.run_until_complete(main())
 
     def test_unix_datagrams(self):

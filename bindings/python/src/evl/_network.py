@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import errno
 import os
 import socket
 import stat
@@ -249,7 +250,12 @@ class Network:
         if path is not None:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
-            core = await finish(self._serve_unix(factory, _unix_name(path), options, backlog))
+            try:
+                core = await finish(self._serve_unix(factory, _unix_name(path), options, backlog))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise OSError(errno.EADDRINUSE, f"Address {os.fspath(path)!r} is already in use") from None
+                raise
             return Server(self, core)
         if sock is None:
             raise ValueError("path was not specified, and no sock specified")
@@ -265,7 +271,7 @@ class Network:
         """Makes a datagram endpoint; returns a transport and its protocol."""
         if sock is not None:
             if sock.type == socket.SOCK_STREAM:
-                raise ValueError(f"A datagram socket was expected, got {sock!r}")
+                raise ValueError(f"A UDP Socket was expected, got {sock!r}")
             given = dict(local_addr=local_addr, remote_addr=remote_addr, family=family, proto=proto, flags=flags,
                          reuse_port=reuse_port, allow_broadcast=allow_broadcast)
             problems = ", ".join(f"{name}={value}" for name, value in given.items() if value)

@@ -20,7 +20,12 @@ _FAILED = re.compile(r"(bind|connect) (\[.*\]|[^:]*):(\d+): ([^;]*)$", re.DOTALL
 
 def _name(value):
     """A host or a service as libevl takes it."""
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
+        # Names that are not plain ones are encoded, or refused, as the socket module does it.
+        if not value.isascii() or len(value) > 63 or ".." in value or value.startswith("."):
+            return value.encode("idna").decode("ascii")
+        return value
+    if value is None:
         return value
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("ascii")

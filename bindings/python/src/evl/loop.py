@@ -338,6 +338,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
     def call_exception_handler(self, context):
         """Tells the exception handler of an exception that nobody has taken."""
         handler = self._exception_handler
+        failed = "Exception in default exception handler"
         if handler is not None:
             try:
                 handler(self, context)
@@ -345,6 +346,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
+                failed += " while handling an unexpected error in custom exception handler"
                 context = {
                     "message": "Unhandled error in exception handler",
                     "exception": error,
@@ -355,7 +357,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
-            logger.error("Exception in default exception handler", exc_info=True)
+            logger.error(failed, exc_info=True)
 
 
 def _settle(future, error):

@@ -455,8 +455,12 @@ static PyObject *datagram_socket(Loop *self, PyObject *args) {
     evl_future *future = NULL;
     if (!PyArg_ParseTuple(args, "OO", &factory, &sock))
         return NULL;
-    int fd = PyObject_AsFileDescriptor(sock);
-    Datagram *made = fd < 0 ? NULL : make(self, factory);
+    PyObject *number = PyObject_CallMethod(sock, "fileno", NULL);
+    int fd = number == NULL ? -1 : (int)PyLong_AsLong(number);
+    Py_XDECREF(number);
+    if (fd < 0)
+        return PyErr_Occurred() ? NULL : fail(-EBADF);
+    Datagram *made = make(self, factory);
     if (made == NULL)
         return NULL;
     Py_INCREF(made);

@@ -82,7 +82,10 @@ static PyObject *call_soon(Loop *self, PyObject *const *args, Py_ssize_t count, 
     if (handle == NULL)
         return NULL;
     Py_INCREF(handle);
-    int code = evl_loop_call_soon(self->loop, handle_run, handle, handle_release, NULL, NULL);
+    /* From a wrong thread asyncio's call_soon works by chance, unless it is in debug mode; here it works. */
+    bool foreign = self->running && !self->debug && self->thread != PyThread_get_thread_ident();
+    int code = foreign ? evl_loop_call_soon_threadsafe(self->loop, handle_run, handle, handle_release, NULL, NULL)
+                       : evl_loop_call_soon(self->loop, handle_run, handle, handle_release, NULL, NULL);
     if (code < 0) {
         Py_DECREF(handle);
         return fail(code);

@@ -11,7 +11,9 @@ int stream_look_at_protocol(Stream *self) {
     int buffered = PyObject_IsInstance(self->protocol, buffered_protocol);
     if (buffered < 0)
         return -1;
-    self->buffered = buffered;
+    /* One that is no asyncio.BufferedProtocol, but has its methods only, is meant as one. */
+    self->buffered = buffered || (!PyObject_HasAttr(self->protocol, names.data_received) &&
+                                  PyObject_HasAttr(self->protocol, names.get_buffer));
     return 0;
 }
 

@@ -317,8 +317,12 @@ static PyObject *connect_socket(Loop *self, PyObject *args) {
     evl_future *future = NULL;
     if (!PyArg_ParseTuple(args, "OO", &factory, &sock))
         return NULL;
-    int fd = PyObject_AsFileDescriptor(sock);
-    Stream *stream = fd < 0 ? NULL : stream_make(self, NULL, factory, NULL);
+    PyObject *number = PyObject_CallMethod(sock, "fileno", NULL);
+    int fd = number == NULL ? -1 : (int)PyLong_AsLong(number);
+    Py_XDECREF(number);
+    if (fd < 0)
+        return PyErr_Occurred() ? NULL : fail(-EBADF);
+    Stream *stream = stream_make(self, NULL, factory, NULL);
     if (stream == NULL)
         return NULL;
     Py_INCREF(stream);
