@@ -251,8 +251,8 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             raise TypeError("executor must be ThreadPoolExecutor instance")
         self._default_executor = executor
 
-    async def shutdown_default_executor(self):
-        """Waits until the threads of the default executor have ended."""
+    async def shutdown_default_executor(self, timeout=None):
+        """Waits until the threads of the default executor have ended, but not longer than timeout seconds."""
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:
@@ -260,20 +260,27 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         done = self.create_future()
 
         def shut_down():
+            error = None
             try:
                 executor.shutdown(wait=True)
-            except Exception as error:
-                if not self.is_closed():
+            except Exception as raised:
+                error = raised
+            if not self.is_closed():
+                try:
                     self.call_soon_threadsafe(_settle, done, error)
-            else:
-                if not self.is_closed():
-                    self.call_soon_threadsafe(_settle, done, None)
+                except RuntimeError:
+                    # Closed meanwhile.
+                    pass
 
         thread = threading.Thread(target=shut_down)
         thread.start()
         try:
-            await done
-        finally:
+            await tasks.wait_for(done, timeout)
+        except TimeoutError:
+            warnings.warn(
+                f"The threads of the executor have not ended within {timeout} seconds.", RuntimeWarning, stacklevel=2)
+            executor.shutdown(wait=False)
+        else:
             thread.join()
 
     # --- asynchronous generators
@@ -341,7 +348,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         failed = "Exception in default exception handler"
         if handler is not None:
             try:
-                handler(self, context)
+                _in_its_context(context, handler, self)
                 return
             except (SystemExit, KeyboardInterrupt):
                 raise
@@ -358,6 +365,18 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             raise
         except BaseException:
             logger.error(failed, exc_info=True)
+
+
+def _in_its_context(context, handler, loop):
+    """Calls an exception handler; since Python 3.12 in the context of the task, future or handle that it is told of."""
+    of = None
+    if sys.version_info >= (3, 12):
+        thing = context.get("task") or context.get("future") or context.get("handle")
+        of = thing.get_context() if hasattr(thing, "get_context") else None
+    if of is None:
+        handler(loop, context)
+    else:
+        of.run(handler, loop, context)
 
 
 def _settle(future, error):
