@@ -2192,9 +2192,9 @@ EVL_API int evl_transport_is_reading(const evl_transport *transport);
 // that is possible. size 0 does nothing.
 //
 // A write that fails closes the transport: connection_lost tells why. A socket that is closing takes more as long as
-// something waits to be written. On the loop's thread. Errors: -EPIPE (the transport is closing: nothing is written), EVL_EBUSY (a file is being sent: nothing is written), EVL_EINVALIDSTATE
-// (after write_eof), -EOPNOTSUPP (it only reads), -EINVAL (NULL), -ENOMEM (the transport is aborted), EVL_ECLOSED,
-// EVL_EWRONGTHREAD, EVL_EFORKED.
+// something waits to be written. On the loop's thread. Errors: -EPIPE (the transport is closing: nothing is
+// written), EVL_EBUSY (a file is being sent: nothing is written), EVL_EINVALIDSTATE (after write_eof), -EOPNOTSUPP
+// (it only reads), -EINVAL (NULL), -ENOMEM (the transport is aborted), EVL_ECLOSED, EVL_EWRONGTHREAD, EVL_EFORKED.
 EVL_API
 int evl_transport_write(evl_transport *transport,
                         const void *data,
