@@ -116,7 +116,7 @@ unsafe impl Send for EventLoop {}
 
 /// What transports read into, whole pages of it.
 #[repr(align(4096))]
-pub(crate) struct ReadBuffer(pub(crate) [MaybeUninit<u8>; 256 * 1024]);
+pub(crate) struct ReadBuffer(pub(crate) [MaybeUninit<u8>; 64 * 1024]);
 
 impl ReadBuffer {
     fn new() -> Box<ReadBuffer> {
