@@ -124,6 +124,23 @@ TEST(a_post_wakes_a_sleeping_loop_every_time) {
     sem_destroy(&w.about_to_sleep);
 }
 
+static void trace_arg(void *arg) {
+    trace(arg);
+}
+
+TEST(posts_to_a_loop_that_does_not_run_keep_their_place) {
+    evl_loop *loop = NULL;
+    CHECK_CODE(evl_loop_new(NULL, &loop), 0);
+    CHECK_CODE(evl_loop_call_soon(loop, trace_arg, "one", NULL, NULL, NULL), 0);
+    CHECK_CODE(evl_loop_call_soon_threadsafe(loop, trace_arg, "two", NULL, NULL, NULL), 0);
+    CHECK_CODE(evl_loop_call_soon(loop, trace_arg, "three", NULL, NULL, NULL), 0);
+    CHECK_CODE(evl_loop_call_soon_threadsafe(loop, trace_arg, "four", NULL, NULL, NULL), 0);
+    CHECK_INT(evl_loop_run_until_idle(loop), 4);
+    CHECK_TRACE("one two three four");
+    CHECK_CODE(evl_loop_close(loop), 0);
+    evl_loop_unref(loop);
+}
+
 TEST(stop_threadsafe_wakes_and_stops) {
     struct waker w;
     pthread_t thread;
