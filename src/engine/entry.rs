@@ -80,7 +80,7 @@ impl Entry {
 }
 
 impl Slot {
-    /// A function without anything to release or a context. Only where `SHORT` says that there is such a thing.
+    /// A function without anything to release or a context. Only where addresses leave room for the mark: see [`Entry::short`].
     #[inline]
     pub(crate) fn new(function: CallFn, arg: *mut c_void) -> Slot {
         Slot { function: function as *const (), arg }
