@@ -170,6 +170,7 @@ impl Owned<'_> {
             None if entry.arg.is_null() => (Ok(()), false),
             None => {
                 thread.slot.set(outside);
+                self.with(|state| state.ready.look_ahead());
                 self.run_queued(thread, entry.arg.cast_const().cast())
             }
         }

@@ -3,6 +3,7 @@
 //! mio registers edge-triggered only and rounds timeouts up to milliseconds, so that this asks the kernel itself.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -81,14 +82,16 @@ impl Poller {
     /// Waits for events, at most `timeout` nanoseconds (negative: for ever), and hands each to `found`.
     /// A signal ends the wait.
     pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<()> {
-        let mut events = [const { libc::epoll_event { events: 0, u64: 0 } }; BATCH];
+        // Clearing it would cost more than the rest of this function.
+        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; BATCH];
         let count = match self.wait_raw(&mut events, timeout) {
             Ok(count) => count,
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         for event in &events[..count] {
-            let (bits, token) = (event.events, event.u64);
+            // SAFETY: the kernel has written so many.
+            let libc::epoll_event { events: bits, u64: token } = unsafe { event.assume_init_read() };
             match token {
                 WAKE => {}
                 DEADLINE => self.drain_deadline(),
@@ -103,7 +106,7 @@ impl Poller {
         Ok(())
     }
 
-    fn wait_raw(&self, events: &mut [libc::epoll_event; BATCH], timeout: i64) -> io::Result<usize> {
+    fn wait_raw(&self, events: &mut [MaybeUninit<libc::epoll_event>; BATCH], timeout: i64) -> io::Result<usize> {
         static NO_PWAIT2: AtomicBool = AtomicBool::new(false);
         let epoll = self.poll.as_raw_fd();
         let room = BATCH as libc::c_int;
@@ -140,7 +143,7 @@ impl Poller {
             _ => libc::c_int::try_from(timeout.saturating_add(999_999) / 1_000_000).unwrap_or(libc::c_int::MAX),
         };
         // SAFETY: the buffer has room for BATCH events.
-        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), room, milliseconds) };
+        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr().cast(), room, milliseconds) };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
     }
 

@@ -25,22 +25,23 @@ typedef struct {
     double slow_callback_duration;
 } Loop;
 
-/* evl._evl.Handle and TimerHandle */
+/* evl._evl.Handle and TimerHandle. What running one needs comes first. */
 typedef struct {
     PyObject_HEAD
     Loop *loop;
     /* NULL once it is cancelled. */
     PyObject *callback;
-    /* The only argument; or all of them, where there are more. */
-    PyObject *arg;
+    /* NULL; the only argument; or all of them, where there are several. */
     PyObject *args;
+    /* NULL: one without variables, which is made when it is needed. */
     PyObject *context;
-    PyObject *source_traceback;
-    PyObject *repr;
-    PyObject *weakrefs;
     /* Of a TimerHandle, while it may have to be cancelled. */
     evl_timer *timer;
     double when;
+    PyObject *weakrefs;
+    PyObject *source_traceback;
+    PyObject *repr;
+    bool several;
     bool cancelled;
 } Handle;
 

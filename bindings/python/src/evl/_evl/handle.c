@@ -13,6 +13,17 @@ enum { SPARE_HANDLES = 256 };
 static Handle *spare[SPARE_HANDLES];
 static int spare_count;
 
+/* The context that a callback is to have: NULL where it has no variables. Most have none, and a context for each of many timers would
+ * be what the garbage collector looks at all the time. False with an exception. */
+static bool capture(PyObject **context) {
+    PyObject *current = PyThreadState_Get()->context;
+    *context = NULL;
+    if (current == NULL || PyObject_Size(current) == 0)
+        return true;
+    *context = PyContext_CopyCurrent();
+    return *context != NULL;
+}
+
 Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t count, PyObject *context) {
     Handle *handle;
     if (spare_count > 0) {
@@ -23,31 +34,33 @@ Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback, PyObject
         if (handle == NULL)
             return NULL;
     }
-    handle->arg = handle->args = handle->source_traceback = handle->repr = handle->weakrefs = NULL;
+    handle->args = handle->context = handle->source_traceback = handle->repr = handle->weakrefs = NULL;
     handle->timer = NULL;
     handle->when = 0;
+    handle->several = count > 1;
     handle->cancelled = false;
     Py_INCREF(loop);
     handle->loop = loop;
     Py_INCREF(callback);
     handle->callback = callback;
+    bool failed = false;
     if (context == NULL || context == Py_None) {
-        context = PyContext_CopyCurrent();
+        failed = !capture(&handle->context);
     } else {
         Py_INCREF(context);
+        handle->context = context;
     }
-    handle->context = context;
     if (count == 1) {
         Py_INCREF(args[0]);
-        handle->arg = args[0];
+        handle->args = args[0];
     } else if (count > 1) {
         handle->args = PyTuple_New(count);
+        failed |= handle->args == NULL;
         for (Py_ssize_t i = 0; handle->args != NULL && i < count; i++) {
             Py_INCREF(args[i]);
             PyTuple_SET_ITEM(handle->args, i, args[i]);
         }
     }
-    bool failed = context == NULL || (count > 1 && handle->args == NULL);
     if (!failed && loop->debug) {
         handle->source_traceback = PyObject_CallNoArgs(classes.extract_stack);
         failed = handle->source_traceback == NULL;
@@ -59,10 +72,9 @@ Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback, PyObject
 
 /* What it calls is not needed any more. */
 static void drop_callback(Handle *self) {
-    PyObject *callback = self->callback, *arg = self->arg, *args = self->args, *context = self->context;
-    self->callback = self->arg = self->args = self->context = NULL;
+    PyObject *callback = self->callback, *args = self->args, *context = self->context;
+    self->callback = self->args = self->context = NULL;
     Py_XDECREF(callback);
-    Py_XDECREF(arg);
     Py_XDECREF(args);
     Py_XDECREF(context);
 }
@@ -96,11 +108,11 @@ static double seconds(void) {
 }
 
 static PyObject *args_of(Handle *self) {
-    if (self->args != NULL) {
+    if (self->several) {
         Py_INCREF(self->args);
         return self->args;
     }
-    return self->arg != NULL ? PyTuple_Pack(1, self->arg) : PyTuple_New(0);
+    return self->args != NULL ? PyTuple_Pack(1, self->args) : PyTuple_New(0);
 }
 
 /* The callback has failed: asyncio's context for the exception handler. */
@@ -139,31 +151,53 @@ static void tell(Handle *self, PyObject *callback) {
     Py_XDECREF(traceback);
 }
 
+/* A context without variables that was used and is nobody's, for the next callback. */
+static PyObject *spare_context;
+
+static PyObject *take_context(void) {
+    PyObject *context = spare_context;
+    spare_context = NULL;
+    return context != NULL ? context : PyContext_New();
+}
+
+static void give_context_back(PyObject *context) {
+    if (spare_context == NULL && Py_REFCNT(context) == 1 && PyObject_Size(context) == 0)
+        spare_context = context;
+    else
+        Py_DECREF(context);
+}
+
+static PyObject *call(PyObject *callback, PyObject *args, bool several) {
+    if (args == NULL)
+        return PyObject_CallNoArgs(callback);
+    PyObject *result;
+    Py_INCREF(args);
+    if (several) {
+        result = PyObject_Vectorcall(callback, ((PyTupleObject *)args)->ob_item, (size_t)PyTuple_GET_SIZE(args), NULL);
+    } else {
+        PyObject *stack[2] = {NULL, args};
+        result = PyObject_Vectorcall(callback, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_DECREF(args);
+    return result;
+}
+
 /* What evl calls. */
 void handle_run(void *of) {
     Handle *self = of;
     if (self->callback == NULL)
         return;
-    PyObject *callback = self->callback, *context = self->context, *arg = self->arg, *args = self->args, *result;
+    PyObject *callback = self->callback, *context = self->context, *result = NULL;
+    bool own = context == NULL;
     Py_INCREF(self);
     Py_INCREF(callback);
-    Py_INCREF(context);
+    if (own)
+        context = take_context();
+    else
+        Py_INCREF(context);
     double began = self->loop->debug ? seconds() : 0;
-    if (PyContext_Enter(context) < 0) {
-        result = NULL;
-    } else {
-        if (arg != NULL) {
-            Py_INCREF(arg);
-            PyObject *stack[2] = {NULL, arg};
-            result = PyObject_Vectorcall(callback, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-            Py_DECREF(arg);
-        } else if (args != NULL) {
-            Py_INCREF(args);
-            result = PyObject_Vectorcall(callback, ((PyTupleObject *)args)->ob_item, (size_t)PyTuple_GET_SIZE(args), NULL);
-            Py_DECREF(args);
-        } else {
-            result = PyObject_CallNoArgs(callback);
-        }
+    if (context != NULL && PyContext_Enter(context) == 0) {
+        result = call(callback, self->args, self->several);
         PyObject *type = NULL, *exception = NULL, *traceback = NULL;
         if (result == NULL)
             PyErr_Fetch(&type, &exception, &traceback);
@@ -172,10 +206,16 @@ void handle_run(void *of) {
         if (type != NULL)
             PyErr_Restore(type, exception, traceback);
     }
-    if (result == NULL)
+    if (result == NULL) {
+        if (own && context != NULL && self->context == NULL && self->callback != NULL) {
+            /* Where the exception handler asks for it, it is the one the callback had. */
+            Py_INCREF(context);
+            self->context = context;
+        }
         tell(self, callback);
-    else
+    } else {
         Py_DECREF(result);
+    }
     if (began != 0 && self->loop->debug) {
         double took = seconds() - began;
         if (took >= self->loop->slow_callback_duration) {
@@ -185,7 +225,10 @@ void handle_run(void *of) {
             Py_XDECREF(answer);
         }
     }
-    Py_DECREF(context);
+    if (own && context != NULL)
+        give_context_back(context);
+    else
+        Py_XDECREF(context);
     Py_DECREF(callback);
     Py_DECREF(self);
 }
@@ -233,11 +276,15 @@ static PyObject *cancelled(Handle *self, PyObject *unused) {
     return PyBool_FromLong(self->cancelled);
 }
 
-static PyObject *get_context(Handle *self, PyObject *unused) {
+static PyObject *get_context(Handle *self, void *unused) {
     (void)unused;
-    PyObject *context = self->context != NULL ? self->context : Py_None;
-    Py_INCREF(context);
-    return context;
+    if (self->context == NULL) {
+        if (self->callback == NULL)
+            Py_RETURN_NONE;
+        self->context = PyContext_New();
+    }
+    Py_XINCREF(self->context);
+    return self->context;
 }
 
 static PyObject *when(Handle *self, PyObject *unused) {
@@ -249,8 +296,8 @@ static PyObject *compare(Handle *self, PyObject *other, int op) {
     if (!PyObject_TypeCheck(other, TimerHandle_Type))
         Py_RETURN_NOTIMPLEMENTED;
     Handle *that = (Handle *)other;
-    bool same = self->when == that->when && self->callback == that->callback && self->arg == that->arg &&
-                self->args == that->args && self->cancelled == that->cancelled;
+    bool same = self->when == that->when && self->callback == that->callback && self->args == that->args &&
+                self->several == that->several && self->cancelled == that->cancelled;
     switch (op) {
     case Py_EQ:
         return PyBool_FromLong(same);
@@ -311,6 +358,7 @@ static PyMethodDef timer_methods[] = {
 static PyGetSetDef attributes[] = {
     {"_callback", (getter)get_callback, NULL, NULL, NULL},
     {"_args", (getter)get_args, NULL, NULL, NULL},
+    {"_context", (getter)get_context, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -321,7 +369,6 @@ static PyGetSetDef timer_attributes[] = {
 
 static PyMemberDef members[] = {
     {"_loop", T_OBJECT, offsetof(Handle, loop), READONLY, NULL},
-    {"_context", T_OBJECT, offsetof(Handle, context), READONLY, NULL},
     {"_source_traceback", T_OBJECT, offsetof(Handle, source_traceback), READONLY, NULL},
     {"_repr", T_OBJECT, offsetof(Handle, repr), READONLY, NULL},
     {"_cancelled", T_BOOL, offsetof(Handle, cancelled), READONLY, NULL},
