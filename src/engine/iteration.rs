@@ -170,8 +170,7 @@ impl Owned<'_> {
         if self.is_busy() {
             return Ok(());
         }
-        let left = timeout.min(self.time_left());
-        if left == 0 {
+        if timeout.min(self.time_left()) == 0 {
             if !self.event_loop().clock.is_manual() {
                 self.poll(0)?;
             }
@@ -179,17 +178,13 @@ impl Owned<'_> {
         }
         let (before, after, held) = self.with(|state| (state.before_wait, state.after_wait, state.wait_arg.clone()));
         let arg = pointer_of(held.as_ref());
-        let left = match before {
-            None => left,
-            Some(before) => {
-                // SAFETY: the host gave the function with its arg.
-                unsafe { callback::call(before, arg) };
-                // The hook may have moved a manual clock, scheduled something, or asked to stop.
-                self.with(|state| state.now_is_known = false);
-                timeout
-            }
-        };
-        let polled = self.sleep(left);
+        if let Some(before) = before {
+            // SAFETY: the host gave the function with its arg.
+            unsafe { callback::call(before, arg) };
+            // The hook may have moved a manual clock, scheduled something, or asked to stop.
+            self.with(|state| state.now_is_known = false);
+        }
+        let polled = self.sleep(timeout);
         if let Some(after) = after {
             // SAFETY: as above.
             unsafe { callback::call(after, arg) };

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 
 const BATCH: usize = 256;
 
+/// From here on, in nanoseconds, whole milliseconds are waited first: that call is cheaper, and mostly something else ends the wait.
+const COARSE: i64 = 20_000_000;
+
 /// One epoll instance with its wake-up.
 pub(crate) struct Poller {
     poll: mio::Poll,
@@ -80,7 +83,7 @@ impl Poller {
     }
 
     /// Waits for events, at most `timeout` nanoseconds (negative: for ever), and hands each to `found`.
-    /// A signal ends the wait.
+    /// A signal ends the wait, and so may the time being nearly over.
     pub(crate) fn wait(&mut self, timeout: i64, mut found: impl FnMut(Event)) -> Result<()> {
         // Clearing it would cost more than the rest of this function.
         let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; BATCH];
@@ -110,7 +113,7 @@ impl Poller {
         static NO_PWAIT2: AtomicBool = AtomicBool::new(false);
         let epoll = self.poll.as_raw_fd();
         let room = BATCH as libc::c_int;
-        if timeout > 0 && !NO_PWAIT2.load(Ordering::Relaxed) {
+        if (1..COARSE).contains(&timeout) && !NO_PWAIT2.load(Ordering::Relaxed) {
             let limit = libc::timespec {
                 tv_sec: (timeout / 1_000_000_000) as libc::time_t,
                 tv_nsec: (timeout % 1_000_000_000) as libc::c_long,
@@ -137,11 +140,14 @@ impl Poller {
             }
             NO_PWAIT2.store(true, Ordering::Relaxed);
         }
-        // Rounded up: waking early would only mean waiting again.
         let milliseconds = match timeout {
             ..0 => -1,
-            _ => libc::c_int::try_from(timeout.saturating_add(999_999) / 1_000_000).unwrap_or(libc::c_int::MAX),
+            // Rounded up: waking early would only mean waiting again.
+            0..COARSE => (timeout + 999_999) / 1_000_000,
+            // Rounded down, and the last of it is waited for again.
+            COARSE.. => timeout / 1_000_000,
         };
+        let milliseconds = libc::c_int::try_from(milliseconds).unwrap_or(libc::c_int::MAX);
         // SAFETY: the buffer has room for BATCH events.
         let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr().cast(), room, milliseconds) };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }

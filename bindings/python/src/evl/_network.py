@@ -10,7 +10,7 @@ from asyncio import constants, exceptions, sslproto
 
 from . import _evl
 from ._sockets import _check_file, _name, _regular_descriptor, _reworded
-from .futures import finish
+from .futures import Operation, finish
 from .server import Server
 
 try:
@@ -25,10 +25,13 @@ _REUSE_PORT, _NO_REUSE_ADDRESS, _NOT_STARTED = 1, 2, 4
 _BROADCAST = 2
 
 
-def _check_timeouts(ssl, **timeouts):
-    for name, value in timeouts.items():
-        if value is not None and not ssl:
-            raise ValueError(f"{name} is only meaningful with ssl")
+def _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout):
+    if ssl:
+        return
+    if ssl_handshake_timeout is not None:
+        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    if ssl_shutdown_timeout is not None:
+        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
 
 
 def _check_stream(sock):
@@ -48,14 +51,13 @@ class Network:
 
     # --- connections
 
-    async def _establish(self, start, protocol_factory, ssl, server_hostname, **options):
-        """Has start(factory) connect, and waits until what is connected can be used."""
-        if not ssl:
-            transport = await finish(start(protocol_factory))
-            return transport, transport._protocol
+    async def _secure(self, connect, arguments, protocol_factory, ssl, server_hostname, handshake_timeout, shutdown_timeout):
+        """Has connect(factory, *arguments) connect, and waits until TLS has shaken hands."""
         waiter = self.create_future()
-        factory = _SecuredFactory(self, protocol_factory, None if ssl is True else ssl, waiter, server_hostname, options)
-        await finish(start(factory))
+        factory = _SecuredFactory(
+            self, protocol_factory, None if ssl is True else ssl, waiter, server_hostname,
+            dict(ssl_handshake_timeout=handshake_timeout, ssl_shutdown_timeout=shutdown_timeout))
+        await finish(connect(factory, *arguments))
         protocol, secure = factory.protocol, factory.made._app_transport
         factory.made = None
         try:
@@ -76,34 +78,31 @@ class Network:
             if not host:
                 raise ValueError("You must set server_hostname when using ssl without a host")
             server_hostname = host
-        _check_timeouts(ssl, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             if host is not None or port is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
             _check_stream(sock)
-
-            def start(factory):
-                return self._connect_socket(factory, sock)
+            connect, arguments = self._connect_socket, (sock,)
         else:
             if host is None and port is None:
                 raise ValueError("host and port was not specified and no sock specified")
-            local_host, local_port = local_addr if local_addr is not None else (None, None)
-            host = "localhost" if host is None else _name(host)
-            delay = -1 if happy_eyeballs_delay is None else happy_eyeballs_delay
+            local_host, local_port = (None, None) if local_addr is None else map(_name, local_addr)
             if interleave is None:
-                interleave = 0
-
-            def start(factory):
-                return self._connect(
-                    factory, host, _name(port or 0), _name(local_host), _name(local_port), family, flags, interleave,
-                    max(delay, 0))
-
+                interleave = 0 if happy_eyeballs_delay is None else 1
+            connect, arguments = self._connect, (
+                "localhost" if host is None else _name(host), _name(port or 0), local_host, local_port, family, flags,
+                interleave, happy_eyeballs_delay or 0)
         try:
-            return await self._establish(
-                start, protocol_factory, ssl, server_hostname, ssl_handshake_timeout=ssl_handshake_timeout,
-                ssl_shutdown_timeout=ssl_shutdown_timeout)
+            if ssl:
+                return await self._secure(
+                    connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+            transport = connect(protocol_factory, *arguments)
+            if type(transport) is Operation:
+                transport = await transport
         except OSError as error:
             raise _reworded(error)
+        return transport, transport.get_protocol()
 
     async def create_unix_connection(
             self, protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None, ssl_handshake_timeout=None,
@@ -115,32 +114,32 @@ class Network:
                 raise ValueError("you have to pass server_hostname when using ssl")
         elif server_hostname is not None:
             raise ValueError("server_hostname is only meaningful with ssl")
-        _check_timeouts(ssl, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if path is not None:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
 
-            def start(factory):
-                return self._connect_unix(factory, _unix_name(path))
+            connect, arguments = self._connect_unix, (_unix_name(path),)
         else:
             if sock is None:
                 raise ValueError("no path and sock were specified")
             if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
                 raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
-
-            def start(factory):
-                return self._connect_socket(factory, sock)
-
-        return await self._establish(
-            start, protocol_factory, ssl, server_hostname, ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout)
+            connect, arguments = self._connect_socket, (sock,)
+        if ssl:
+            return await self._secure(
+                connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+        transport = connect(protocol_factory, *arguments)
+        if type(transport) is Operation:
+            transport = await transport
+        return transport, transport.get_protocol()
 
     async def connect_accepted_socket(
             self, protocol_factory, sock, *, ssl=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None):
         """Makes a connected socket a transport, on the server's side."""
         if sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-        _check_timeouts(ssl, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         _check_stream(sock)
         if not ssl:
             transport = await finish(self._connect_socket(protocol_factory, sock))
@@ -208,7 +207,7 @@ class Network:
         """Makes a TCP server."""
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
-        _check_timeouts(ssl, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         factory = self._serving(protocol_factory, ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         options = 0 if start_serving else _NOT_STARTED
         if sock is not None:
@@ -244,7 +243,7 @@ class Network:
         """Makes a server of a unix socket."""
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
-        _check_timeouts(ssl, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         factory = self._serving(protocol_factory, ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         options = 0 if start_serving else _NOT_STARTED
         if path is not None:

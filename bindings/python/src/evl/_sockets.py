@@ -6,7 +6,7 @@ import socket
 import stat
 from asyncio import exceptions
 
-from .futures import finish
+from .futures import Operation, finish
 
 try:
     import ssl
@@ -75,7 +75,7 @@ class Sockets:
     """Mixed into EventLoop."""
 
     def _check_socket(self, sock):
-        if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        if type(sock) is not socket.socket and ssl is not None and isinstance(sock, ssl.SSLSocket):
             raise TypeError("Socket cannot be of type SSLSocket")
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
@@ -83,32 +83,38 @@ class Sockets:
     async def sock_recv(self, sock, nbytes):
         """Receives at most nbytes."""
         self._check_socket(sock)
-        return await finish(self._sock_recv(sock.fileno(), nbytes))
+        started = self._sock_recv(sock.fileno(), nbytes)
+        return await started if type(started) is Operation else started
 
     async def sock_recv_into(self, sock, buf):
         """Receives into a buffer; returns how many bytes."""
         self._check_socket(sock)
-        return await finish(self._sock_recv_into(sock.fileno(), buf))
+        started = self._sock_recv_into(sock.fileno(), buf)
+        return await started if type(started) is Operation else started
 
     async def sock_recvfrom(self, sock, bufsize):
         """Receives a datagram; returns it and its sender's address."""
         self._check_socket(sock)
-        return await finish(self._sock_recvfrom(sock.fileno(), bufsize))
+        started = self._sock_recvfrom(sock.fileno(), bufsize)
+        return await started if type(started) is Operation else started
 
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
         """Receives a datagram into a buffer; returns how many bytes and its sender's address."""
         self._check_socket(sock)
-        return await finish(self._sock_recvfrom_into(sock.fileno(), buf, nbytes))
+        started = self._sock_recvfrom_into(sock.fileno(), buf, nbytes)
+        return await started if type(started) is Operation else started
 
     async def sock_sendall(self, sock, data):
         """Sends all of data."""
         self._check_socket(sock)
-        return await finish(self._sock_sendall(sock.fileno(), data))
+        started = self._sock_sendall(sock.fileno(), data)
+        return await started if type(started) is Operation else started
 
     async def sock_sendto(self, sock, data, address):
         """Sends a datagram; returns how many bytes."""
         self._check_socket(sock)
-        return await finish(self._sock_sendto(sock.fileno(), data, address))
+        started = self._sock_sendto(sock.fileno(), data, address)
+        return await started if type(started) is Operation else started
 
     async def sock_connect(self, sock, address):
         """Connects a socket."""

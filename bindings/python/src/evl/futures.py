@@ -7,21 +7,9 @@ from asyncio import format_helpers
 from asyncio.log import logger
 
 from . import _evl
-from .transports import DatagramTransport, StreamTransport
+from .transports import DatagramTransport, StreamTransport, socket_info
 
-
-class Operation(asyncio.Future):
-    """A future that waits for one of evl's: cancelling it withdraws what is under way."""
-
-    def __init__(self, loop, operation):
-        super().__init__(loop=loop)
-        self._operation = operation
-
-    def cancel(self, msg=None):
-        if not super().cancel(msg):
-            return False
-        self._operation.withdraw()
-        return True
+Operation = _evl.Operation
 
 
 async def finish(started):
@@ -47,5 +35,6 @@ def _resolve(address, family):
 
 
 _evl.set_classes(
-    future=Operation, stream=StreamTransport, datagram=DatagramTransport, gaierror=socket.gaierror,
-    cancelled_error=asyncio.CancelledError, extract_stack=_extract_stack, log_slow=_log_slow, resolve=_resolve)
+    stream=StreamTransport, datagram=DatagramTransport, gaierror=socket.gaierror,
+    cancelled_error=asyncio.CancelledError, extract_stack=_extract_stack,
+    socket_info=socket_info, log_slow=_log_slow, resolve=_resolve)

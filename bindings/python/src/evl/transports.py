@@ -10,7 +10,7 @@ from . import _evl
 __all__ = ("DatagramTransport", "StreamTransport")
 
 
-def _socket_info(transport):
+def socket_info(transport):
     """The socket of a transport, for get_extra_info: its descriptor is evl's, which closes it."""
     if transport._socket is None and not transport._lost:
         fd = transport._fileno()
@@ -29,15 +29,6 @@ class StreamTransport(_evl.StreamTransport):
 
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
-    def get_extra_info(self, name, default=None):
-        """'socket', 'sockname', 'peername', 'pipe' and what TLS adds."""
-        extra = self._extra
-        if name == "socket" and name not in extra and "sockname" in extra:
-            found = _socket_info(self)
-            if found is not None:
-                extra[name] = found
-        return extra.get(name, default)
-
     def _write_is_ignored(self):
         logger.warning("socket.send() raised exception.")
 
@@ -51,7 +42,7 @@ class DatagramTransport(_evl.DatagramTransport):
         """'socket', 'sockname', 'peername'."""
         extra = self._extra
         if name == "socket" and name not in extra:
-            found = _socket_info(self)
+            found = socket_info(self)
             if found is not None:
                 extra[name] = found
         return extra.get(name, default)

@@ -55,12 +55,12 @@ extern PyTypeObject *Loop_Type, *Handle_Type, *TimerHandle_Type;
 
 /* The classes that Python code has made of the types here, and functions of its. */
 typedef struct {
-    PyObject *future;
     PyObject *stream;
     PyObject *datagram;
     PyObject *gaierror;
     PyObject *cancelled_error;
     PyObject *extract_stack;
+    PyObject *socket_info;
     PyObject *log_slow;
     PyObject *resolve;
 } Classes;
@@ -75,7 +75,10 @@ typedef struct {
     PyObject *get_buffer, *buffer_updated;
     PyObject *datagram_received, *error_received;
     PyObject *pipe_data_received, *pipe_connection_lost, *process_exited;
-    PyObject *set_result, *set_exception, *done, *cancel;
+    PyObject *set_result, *set_exception, *done;
+    PyObject *sockname, *peername;
+    /* The tuple of the keyword `loop`. */
+    PyObject *loop_keyword;
 } Names;
 extern Names names;
 
@@ -116,7 +119,7 @@ extern PyMethodDef loop_sock_methods[], loop_dns_methods[];
 /* What an operation of evl's results in. */
 typedef PyObject *(*Reader)(evl_future *future, void *data);
 /* Takes the reference to the future over. Returns the result when it is there already; else an Operation, which is to be
- * awaited. kept is held until then; view, when it is not NULL, is taken over. */
+ * awaited. kept is held until then; view, when it is not NULL, is taken over, also on failure. */
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
 PyObject *read_nothing(evl_future *future, void *data);
 PyObject *read_number(evl_future *future, void *data);

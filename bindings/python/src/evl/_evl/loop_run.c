@@ -64,12 +64,10 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
     } else {
         raised = exception_of(exception->code, NULL);
     }
-    /* libevl adds what the failing function has said; here that is the exception. */
-    const char *more = exception->object == NULL ? NULL : strstr(exception->message, " call failed: ");
-    PyObject *message = more == NULL ? PyUnicode_FromString(exception->message)
-                                     : PyUnicode_FromStringAndSize(exception->message, more - exception->message);
-    if (more != NULL && message != NULL)
-        Py_SETREF(message, PyUnicode_FromFormat("%U call failed.", message));
+    /* Behind the name of its function libevl has added what that one said: the name it has in Python. */
+    static const char failed[] = " call failed: ";
+    const char *said = exception->object == NULL ? NULL : strstr(exception->message, failed);
+    PyObject *message = PyUnicode_FromString(said == NULL ? exception->message : said + sizeof failed - 1);
     PyObject *told = raised == NULL || message == NULL ? NULL
                                                        : Py_BuildValue("{s:O,s:O}", "message", message, "exception", raised);
     Py_XDECREF(message);

@@ -70,17 +70,19 @@ PyObject *fail(int code) {
 
 static PyObject *set_classes(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
-    static char *keywords[] = {"future", "stream", "datagram", "gaierror", "cancelled_error", "extract_stack", "log_slow", "resolve", NULL};
+    static char *keywords[] = {"stream", "datagram", "gaierror", "cancelled_error", "extract_stack", "socket_info", "log_slow", "resolve",
+                               NULL};
     Classes given;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOO", keywords, &given.future, &given.stream, &given.datagram,
-                                     &given.gaierror, &given.cancelled_error, &given.extract_stack, &given.log_slow, &given.resolve))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOO", keywords, &given.stream, &given.datagram,
+                                     &given.gaierror, &given.cancelled_error, &given.extract_stack, &given.socket_info,
+                                     &given.log_slow, &given.resolve))
         return NULL;
-    Py_INCREF(given.future);
     Py_INCREF(given.stream);
     Py_INCREF(given.datagram);
     Py_INCREF(given.gaierror);
     Py_INCREF(given.cancelled_error);
     Py_INCREF(given.extract_stack);
+    Py_INCREF(given.socket_info);
     Py_INCREF(given.log_slow);
     Py_INCREF(given.resolve);
     classes = given;
@@ -124,9 +126,11 @@ static int intern_names(void) {
     NAME(set_result, "set_result")
     NAME(set_exception, "set_exception")
     NAME(done, "done")
-    NAME(cancel, "cancel")
+    NAME(sockname, "sockname")
+    NAME(peername, "peername")
 #undef NAME
-    return 0;
+    names.loop_keyword = Py_BuildValue("(s)", "loop");
+    return names.loop_keyword == NULL ? -1 : 0;
 }
 
 PyMODINIT_FUNC PyInit__evl(void) {

@@ -1,48 +1,64 @@
-/* Operation: a future of evl's that an asyncio future waits for. The sock_ functions and look-ups. */
+/* Operation: an asyncio.Future that waits for one of evl's. Cancelling it withdraws what is under way. The sock_ functions and
+ * look-ups. */
 #include "evl_python.h"
 
 #include <sys/socket.h>
 
+/* What an operation has beyond asyncio's future, behind which it lies. */
 typedef struct {
-    PyObject_HEAD
     Loop *loop;
+    /* NULL when it is done. */
     evl_future *future;
-    /* The asyncio future, until this is done. */
-    PyObject *waiter;
     /* What evl uses meanwhile. */
     PyObject *kept;
     Py_buffer view;
     Reader reader;
     void *data;
-} Operation;
+} Part;
 
-static PyTypeObject *Operation_Type;
+static PyTypeObject *Operation_Type, *Future_Type;
+/* asyncio.Future.cancel */
+static PyObject *future_cancel;
 
-static int traverse(Operation *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->loop);
-    Py_VISIT(self->waiter);
-    Py_VISIT(self->kept);
-    return 0;
+static Part *part_of(PyObject *self) { return (Part *)((char *)self + Future_Type->tp_basicsize); }
+
+static int traverse(PyObject *self, visitproc visit, void *arg) {
+    Part *part = part_of(self);
+    if (!(Future_Type->tp_flags & Py_TPFLAGS_HEAPTYPE))
+        Py_VISIT(Py_TYPE(self));
+    Py_VISIT(part->loop);
+    Py_VISIT(part->kept);
+    return Future_Type->tp_traverse(self, visit, arg);
 }
 
-/* Its end: evl does not use anything of it any more. */
-static int clear(Operation *self) {
-    Py_CLEAR(self->waiter);
-    Py_CLEAR(self->kept);
-    if (self->view.obj != NULL)
-        PyBuffer_Release(&self->view);
-    Py_CLEAR(self->loop);
-    return 0;
+/* Evl does not use anything of it any more. */
+static void end(Part *part) {
+    evl_future *future = part->future;
+    part->future = NULL;
+    if (future != NULL)
+        evl_future_unref(future);
+    Py_CLEAR(part->kept);
+    if (part->view.obj != NULL)
+        PyBuffer_Release(&part->view);
 }
 
-static void dealloc(Operation *self) {
+static int clear(PyObject *self) {
+    end(part_of(self));
+    Py_CLEAR(part_of(self)->loop);
+    return Future_Type->tp_clear(self);
+}
+
+static void dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
+    if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        return;
     PyObject_GC_UnTrack(self);
-    evl_future_unref(self->future);
-    clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
+    end(part_of(self));
+    Py_CLEAR(part_of(self)->loop);
+    Future_Type->tp_dealloc(self);
+    /* Where asyncio's type is made by a spec, it does that. */
+    if (!(Future_Type->tp_flags & Py_TPFLAGS_HEAPTYPE))
+        Py_DECREF(type);
 }
 
 /* What the future has failed with, as an exception; NULL when it has not (or with another exception set). */
@@ -74,27 +90,24 @@ static PyObject *result_of(evl_future *future, Reader reader, void *data) {
 }
 
 static void on_done(evl_future *future, void *of) {
-    Operation *self = of;
-    PyObject *waiter = self->waiter, *answer;
-    if (waiter == NULL)
-        return;
-    self->waiter = NULL;
-    PyObject *done = PyObject_CallMethodNoArgs(waiter, names.done);
+    PyObject *self = of, *answer;
+    Part *part = part_of(self);
+    PyObject *done = PyObject_CallMethodNoArgs(self, names.done);
     if (done == Py_True || done == NULL) {
         answer = done;
         Py_XINCREF(answer);
     } else if (evl_future_cancelled(future)) {
-        answer = PyObject_CallMethodNoArgs(waiter, names.cancel);
+        answer = PyObject_CallOneArg(future_cancel, self);
     } else {
-        PyObject *result = result_of(future, self->reader, self->data);
+        PyObject *result = result_of(future, part->reader, part->data);
         if (result != NULL) {
-            answer = PyObject_CallMethodOneArg(waiter, names.set_result, result);
+            answer = PyObject_CallMethodOneArg(self, names.set_result, result);
             Py_DECREF(result);
         } else {
             PyObject *type, *exception, *traceback;
             PyErr_Fetch(&type, &exception, &traceback);
             PyErr_NormalizeException(&type, &exception, &traceback);
-            answer = PyObject_CallMethodOneArg(waiter, names.set_exception, exception);
+            answer = PyObject_CallMethodOneArg(self, names.set_exception, exception);
             Py_XDECREF(type);
             Py_XDECREF(exception);
             Py_XDECREF(traceback);
@@ -102,69 +115,66 @@ static void on_done(evl_future *future, void *of) {
     }
     Py_XDECREF(done);
     if (answer == NULL)
-        loop_tell(self->loop, "Completing a future failed", waiter, "future");
+        loop_tell(part->loop, "Completing a future failed", self, "future");
     Py_XDECREF(answer);
-    Py_DECREF(waiter);
-    Loop *loop = self->loop;
-    Py_XINCREF(loop);
-    clear(self);
-    Py_XDECREF(loop);
+    end(part);
 }
 
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
-    Operation *self = NULL;
-    PyObject *waiter = NULL, *result = NULL;
     if (evl_future_done(future)) {
-        result = result_of(future, reader, data);
+        PyObject *result = result_of(future, reader, data);
         evl_future_unref(future);
         if (view != NULL)
             PyBuffer_Release(view);
         return result;
     }
-    self = PyObject_GC_New(Operation, Operation_Type);
+    PyObject *given[2] = {NULL, (PyObject *)loop};
+    PyObject *self = PyObject_Vectorcall((PyObject *)Operation_Type, given + 1, PY_VECTORCALL_ARGUMENTS_OFFSET, names.loop_keyword);
     if (self == NULL) {
         evl_future_cancel(future, NULL);
         evl_future_unref(future);
+        if (view != NULL)
+            PyBuffer_Release(view);
         return NULL;
     }
-    self->future = future;
-    self->reader = reader;
-    self->data = data;
+    Part *part = part_of(self);
     Py_INCREF(loop);
-    self->loop = loop;
     Py_XINCREF(kept);
-    self->kept = kept;
-    self->view = view != NULL ? *view : (Py_buffer){0};
-    self->waiter = NULL;
-    PyObject_GC_Track(self);
-    waiter = PyObject_CallFunctionObjArgs(classes.future, (PyObject *)loop, (PyObject *)self, NULL);
-    if (waiter != NULL) {
-        Py_INCREF(self);
-        int code = evl_future_add_done_callback(future, on_done, self, release_object, NULL);
-        if (code < 0) {
-            Py_CLEAR(waiter);
-            fail(code);
-        } else {
-            Py_INCREF(waiter);
-            self->waiter = waiter;
-        }
-    }
-    if (waiter == NULL)
+    *part = (Part){loop, future, kept, view != NULL ? *view : (Py_buffer){0}, reader, data};
+    Py_INCREF(self);
+    int code = evl_future_add_done_callback(future, on_done, self, release_object, NULL);
+    if (code < 0) {
         evl_future_cancel(future, NULL);
-    Py_DECREF(self);
-    return waiter;
+        Py_DECREF(self);
+        return fail(code);
+    }
+    return self;
 }
 
-static PyObject *withdraw(Operation *self, PyObject *unused) {
-    (void)unused;
-    int code = evl_future_cancel(self->future, NULL);
-    if (code == EVL_ECLOSED)
-        code = 0;
-    return code < 0 ? fail(code) : PyBool_FromLong(code);
+static PyObject *cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
+    PyObject *all = PyTuple_New(PyTuple_GET_SIZE(args) + 1);
+    if (all == NULL)
+        return NULL;
+    Py_INCREF(self);
+    PyTuple_SET_ITEM(all, 0, self);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); i++) {
+        Py_INCREF(PyTuple_GET_ITEM(args, i));
+        PyTuple_SET_ITEM(all, i + 1, PyTuple_GET_ITEM(args, i));
+    }
+    PyObject *answer = PyObject_Call(future_cancel, all, kwargs);
+    Py_DECREF(all);
+    Part *part = part_of(self);
+    if (answer != Py_True || part->future == NULL)
+        return answer;
+    int code = evl_future_cancel(part->future, NULL);
+    if (code >= 0 || code == EVL_ECLOSED)
+        return answer;
+    Py_DECREF(answer);
+    return fail(code);
 }
 
 static PyMethodDef methods[] = {
-    {"withdraw", (PyCFunction)withdraw, METH_NOARGS, "Cancels what is under way."},
+    {"cancel", (PyCFunction)(void (*)(void))cancel, METH_VARARGS | METH_KEYWORDS, "Cancels the future, and what is under way."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -172,11 +182,19 @@ static PyType_Slot slots[] = {
     {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear}, {Py_tp_methods, methods}, {0, NULL},
 };
 
-static PyType_Spec specification = {"evl._evl.Operation", sizeof(Operation), 0,
-                                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+static PyType_Spec specification = {"evl._evl.Operation", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
 
 int operation_ready(PyObject *module) {
-    Operation_Type = (PyTypeObject *)PyType_FromSpec(&specification);
+    PyObject *asyncio = PyImport_ImportModule("_asyncio");
+    Future_Type = asyncio == NULL ? NULL : (PyTypeObject *)PyObject_GetAttrString(asyncio, "Future");
+    Py_XDECREF(asyncio);
+    future_cancel = Future_Type == NULL ? NULL : PyObject_GetAttrString((PyObject *)Future_Type, "cancel");
+    PyObject *bases = future_cancel == NULL ? NULL : PyTuple_Pack(1, Future_Type);
+    if (bases == NULL)
+        return -1;
+    specification.basicsize = (int)Future_Type->tp_basicsize + (int)sizeof(Part);
+    Operation_Type = (PyTypeObject *)PyType_FromSpecWithBases(&specification, bases);
+    Py_DECREF(bases);
     return Operation_Type == NULL ? -1 : PyModule_AddObjectRef(module, "Operation", (PyObject *)Operation_Type);
 }
 

@@ -294,6 +294,51 @@ static PyObject *stream_get_protocol(Stream *self, PyObject *unused) {
     return protocol;
 }
 
+/* Makes the objects of addresses that are not yet in self->base.extra. */
+static int name_addresses(Stream *self) {
+    for (int peer = 0; peer < 2; peer++) {
+        RawAddress *raw = &self->raw[peer];
+        if (raw->size == 0)
+            continue;
+        PyObject *value = address_from_c(&raw->address, raw->size);
+        if (value == NULL)
+            return -1;
+        raw->size = 0;
+        int code = PyDict_SetItem(self->base.extra, peer ? names.peername : names.sockname, value);
+        Py_DECREF(value);
+        if (code < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Also 'socket', which is made when it is asked for. */
+static PyObject *stream_get_extra_info(Stream *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"name", "default", NULL};
+    PyObject *name, *otherwise = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", keywords, &name, &otherwise) || name_addresses(self) < 0)
+        return NULL;
+    PyObject *extra = self->base.extra, *value = PyDict_GetItemWithError(extra, name);
+    if (value == NULL && PyErr_Occurred())
+        return NULL;
+    if (value == NULL && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "socket") == 0) {
+        int is_socket = PyDict_Contains(extra, names.sockname);
+        value = is_socket <= 0 ? NULL : PyObject_CallOneArg(classes.socket_info, (PyObject *)self);
+        if (is_socket < 0 || (is_socket && value == NULL))
+            return NULL;
+        if (value == Py_None)
+            Py_CLEAR(value);
+        if (value != NULL && PyDict_SetItem(extra, name, value) < 0)
+            Py_CLEAR(value);
+        if (PyErr_Occurred())
+            return NULL;
+        Py_XDECREF(value);
+    }
+    value = value != NULL ? value : otherwise;
+    Py_INCREF(value);
+    return value;
+}
+
 static PyObject *stream_fileno(Stream *self, PyObject *unused) {
     (void)unused;
     int fd = self->transport == NULL ? -1 : evl_transport_get_fd(self->transport);
@@ -326,6 +371,8 @@ static PyMethodDef methods[] = {
     {"get_write_buffer_size", METHOD(stream_get_size), METH_NOARGS, "How many bytes wait to be written."},
     {"set_protocol", METHOD(stream_set_protocol), METH_O, "Has another protocol be called."},
     {"get_protocol", METHOD(stream_get_protocol), METH_NOARGS, "The protocol."},
+    {"get_extra_info", METHOD(stream_get_extra_info), METH_VARARGS | METH_KEYWORDS,
+     "'socket', 'sockname', 'peername', 'pipe' and what TLS adds."},
     {"_fileno", METHOD(stream_fileno), METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

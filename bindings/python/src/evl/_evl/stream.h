@@ -4,6 +4,18 @@
 
 #include "evl_python.h"
 
+#include <netinet/in.h>
+
+/* An address as the kernel told it, of which an object is made when somebody asks. */
+typedef struct {
+    union {
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } address;
+    /* 0: there is none, or it is an object already. */
+    unsigned size;
+} RawAddress;
+
 typedef struct {
     BaseTransport base;
     Loop *loop;
@@ -22,9 +34,13 @@ typedef struct {
     PyObject *sock;
     PyObject *pipe;
     PyObject *weakrefs;
+    /* The socket's own and its peer's. */
+    RawAddress raw[2];
     /* How many of the protocol's methods are on the stack. */
     int depth;
     int ignored;
+    /* How many large reads are copied before the next one is not. */
+    int copies;
     bool buffered;
     bool lost;
     /* Somebody has closed it. */

@@ -2,6 +2,7 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static bool enter(Stream *self) {
@@ -43,22 +44,21 @@ static void tell(Stream *self, const char *message) {
     loop_tell(self->loop, message, (PyObject *)self, "transport");
 }
 
-/* The addresses of a socket, which are known for as long as the transport is there. */
+/* The addresses of a socket are learnt while it is connected; they can be asked for afterwards. */
 static void learn_addresses(Stream *self) {
     struct sockaddr_storage address;
     for (int peer = 0; peer < 2; peer++) {
         int size = peer ? evl_transport_get_peername(self->transport, &address, sizeof address)
                         : evl_transport_get_sockname(self->transport, &address, sizeof address);
-        PyObject *value;
         if (size == -ENOTSOCK)
             return;
-        if (size < 0) {
-            value = Py_None;
-            Py_INCREF(value);
-        } else {
-            value = address_from_c(&address, (size_t)size);
+        if (size > 0 && (size_t)size <= sizeof self->raw[peer].address) {
+            memcpy(&self->raw[peer].address, &address, (size_t)size);
+            self->raw[peer].size = (unsigned)size;
+            continue;
         }
-        if (value == NULL || PyDict_SetItemString(self->base.extra, peer ? "peername" : "sockname", value) < 0)
+        PyObject *value = address_from_c(&address, size < 0 ? 0 : (size_t)size);
+        if (value == NULL || PyDict_SetItem(self->base.extra, peer ? names.peername : names.sockname, value) < 0)
             PyErr_WriteUnraisable((PyObject *)self);
         Py_XDECREF(value);
     }
@@ -98,20 +98,62 @@ static void on_made(evl_transport *transport, void *of) {
     leave(self);
 }
 
-static void on_data(evl_transport *transport, const void *data, size_t size, void *of) {
+/* What streams receive into: a bytes object of nobody's, so that what has come need not be copied to be handed out. Evl reads into it
+ * between two calls that run no other Python code, whatever thread. Small reads are copied, and so are those of a protocol that keeps what
+ * it gets, which would keep all of this memory. */
+enum { LANDING_SIZE = 256 * 1024, WORTH_HANDING_OUT = 16 * 1024, COPIES = 16 };
+static PyObject *landing;
+
+static void set_size(PyObject *bytes, size_t size) {
+    Py_SET_SIZE(bytes, (Py_ssize_t)size);
+    PyBytes_AS_STRING(bytes)[size] = '\0';
+    _Py_COMP_DIAG_PUSH
+    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+    ((PyBytesObject *)bytes)->ob_shash = -1;
+    _Py_COMP_DIAG_POP
+}
+
+static void on_get_landing(evl_transport *transport, size_t hint, void **buffer, size_t *size, void *of) {
+    (void)transport, (void)hint;
+    if (landing == NULL)
+        landing = PyBytes_FromStringAndSize(NULL, LANDING_SIZE);
+    if (landing == NULL) {
+        failed(of, "Fatal error: no memory to receive into.");
+        return;
+    }
+    *buffer = PyBytes_AS_STRING(landing);
+    *size = LANDING_SIZE;
+}
+
+static void on_landed(evl_transport *transport, size_t size, void *of) {
     (void)transport;
     Stream *self = of;
-    PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size), *answer = NULL;
-    if (self->protocol == NULL || !enter(self)) {
-        Py_XDECREF(bytes);
+    PyObject *bytes, *answer = NULL;
+    if (self->protocol == NULL || !enter(self))
         return;
+    bool handed_out = size >= WORTH_HANDING_OUT && self->copies == 0;
+    if (handed_out) {
+        bytes = landing;
+        landing = NULL;
+        set_size(bytes, size);
+    } else {
+        bytes = PyBytes_FromStringAndSize(PyBytes_AS_STRING(landing), (Py_ssize_t)size);
+        if (size >= WORTH_HANDING_OUT)
+            self->copies--;
     }
     if (bytes != NULL)
         answer = PyObject_CallMethodOneArg(self->protocol, names.data_received, bytes);
     if (answer == NULL)
         failed(self, "Fatal error: protocol.data_received() call failed.");
     Py_XDECREF(answer);
-    Py_XDECREF(bytes);
+    if (handed_out && Py_REFCNT(bytes) > 1)
+        self->copies = COPIES;
+    if (handed_out && Py_REFCNT(bytes) == 1 && landing == NULL) {
+        set_size(bytes, LANDING_SIZE);
+        landing = bytes;
+    } else {
+        Py_XDECREF(bytes);
+    }
     leave(self);
 }
 
@@ -224,11 +266,12 @@ static void on_buffer_updated(evl_transport *transport, size_t size, void *of) {
 static const evl_protocol plain = {
     .size = sizeof plain,
     .connection_made = on_made,
-    .data_received = on_data,
     .eof_received = on_eof,
     .connection_lost = on_lost,
     .pause_writing = on_pause,
     .resume_writing = on_resume,
+    .get_buffer = on_get_landing,
+    .buffer_updated = on_landed,
 };
 
 static const evl_protocol buffered = {
