@@ -26,6 +26,16 @@ static inline int end_code(evl_future *future) {
     return code;
 }
 
+/* How many bytes an operation has sent that has failed or was cancelled; -1 when that is not told. */
+static inline long long sent_by(const evl_future *future) {
+    const void *data = future;
+    size_t size = 0;
+    if (evl_future_error_bytes(future, &data, &size) < 0)
+        return -1;
+    CHECK(data == NULL);
+    return (long long)size;
+}
+
 /* The number a future results in, or its error. Gives the reference back. */
 static inline int64_t end_number(evl_future *future) {
     int64_t number = 0;

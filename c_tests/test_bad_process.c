@@ -127,7 +127,7 @@ TEST(starting_wrongly) {
     REFUSED(EXEC(), -EINVAL);
     o.size = 3;
     REFUSED(EXEC(), EVL_EOPTIONS);
-    o.flags = 8;
+    o.flags = EVL_PROCESS_SET_UMASK << 1;
     REFUSED(EXEC(), EVL_EOPTIONS);
     o.reserved = 1;
     REFUSED(EXEC(), EVL_EOPTIONS);
@@ -140,6 +140,11 @@ TEST(starting_wrongly) {
     o.stderr_mode = -1;
     REFUSED(EXEC(), -EINVAL);
     o.pass_fds_count = 1;
+    REFUSED(EXEC(), -EINVAL);
+    o.flags = EVL_PROCESS_SET_GROUPS;
+    o.groups_count = 1;
+    REFUSED(EXEC(), -EINVAL);
+    o.pipe_size = -1;
     REFUSED(EXEC(), -EINVAL);
     p.size = 2;
     REFUSED(EXEC(), EVL_EOPTIONS);

@@ -359,6 +359,7 @@ TEST(abort_ends_it) {
     UNTIL(pair.loop, pair.from.lost);
     CHECK_TRACE("from-lost done");
     check_message(future, "sendfile: connection aborted");
+    CHECK(sent_by(future) > 0 && sent_by(future) < SIZE);
     CHECK_CODE(end_code(future), -ECONNABORTED);
     CHECK_CODE(pair.from.code, 0);
     end_pair(&pair);
@@ -375,6 +376,7 @@ TEST(abort_while_it_waits_for_the_queue) {
     CHECK_CODE(evl_transport_close(pair.from.transport), 0);
     CHECK_INT(evl_future_done(future), 0);
     CHECK_CODE(evl_transport_abort(pair.from.transport), 0);
+    CHECK_INT(sent_by(future), 0);
     CHECK_CODE(end_code(future), -ECONNABORTED);
     end_pair(&pair);
 }
@@ -394,6 +396,7 @@ TEST(the_peer_goes_meanwhile) {
         else
             CHECK_CODE(evl_transport_close(pair.to.transport), 0);
         finish(pair.loop, future);
+        CHECK(sent_by(future) > 0 && sent_by(future) < SIZE);
         code = end_code(future);
         CHECK(code == -EPIPE || code == -ECONNRESET);
         CHECK_INT(evl_transport_is_closing(pair.from.transport), 1);
@@ -484,15 +487,19 @@ TEST(cancelled_before_its_turn) {
 TEST(cancelled_in_the_middle) {
     struct pair pair;
     evl_future *future;
+    long long sent;
     open_pair(&pair, 0);
     future = begin_slowly(&pair);
+    CHECK_INT(sent_by(future), -1);
     CHECK_INT(evl_future_cancel(future, NULL), 1);
+    sent = sent_by(future);
     CHECK_CODE(end_code(future), EVL_ECANCELLED);
     CHECK_INT(evl_transport_is_reading(pair.from.transport), 1);
     peer_write(&pair.from, "after");
     CHECK_CODE(evl_transport_resume_reading(pair.to.transport), 0);
     idle(pair.loop);
     CHECK(pair.to.total > 5 && pair.to.total < SIZE);
+    CHECK_INT(sent, pair.to.total - 5);
     CHECK(pair.to.hash != pair.hash);
     future = begin(&pair, 0, 100); /* and another one */
     CHECK_INT(finish_number(pair.loop, future), 100);
@@ -519,6 +526,7 @@ TEST(out_of_time) {
     future = begin_slowly(&pair);
     CHECK_CODE(evl_future_set_timeout(future, EVL_MS(1)), 0);
     finish(pair.loop, future);
+    CHECK(sent_by(future) > 0 && sent_by(future) < SIZE);
     CHECK_CODE(end_code(future), -ETIMEDOUT);
     end_pair(&pair);
 }

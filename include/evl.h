@@ -253,6 +253,14 @@ typedef enum evl_process_flag {
     EVL_PROCESS_NEW_GROUP = 2,
     // Descriptors above 2 are closed only where they are close-on-exec. Popen(close_fds=False).
     EVL_PROCESS_KEEP_FDS = 4,
+    // The child is the user in the uid field. Popen(user=).
+    EVL_PROCESS_SET_UID = 8,
+    // The child's group is the one in the gid field. Popen(group=).
+    EVL_PROCESS_SET_GID = 16,
+    // The child's supplementary groups are those in the groups field, of which there may be none. Popen(extra_groups=).
+    EVL_PROCESS_SET_GROUPS = 32,
+    // The child's umask is the one in the umask field. Popen(umask=).
+    EVL_PROCESS_SET_UMASK = 64,
 } evl_process_flag;
 
 // Flags of evl_server_options.
@@ -714,6 +722,27 @@ typedef struct evl_process_options {
     const int *pass_fds;
     // How many they are.
     size_t pass_fds_count;
+    // With EVL_PROCESS_SET_GROUPS.
+    const uint32_t *groups;
+    // How many they are.
+    size_t groups_count;
+    // With EVL_PROCESS_SET_UID.
+    uint32_t uid;
+    // With EVL_PROCESS_SET_GID.
+    uint32_t gid;
+    // With EVL_PROCESS_SET_UMASK: at most 0777.
+    uint32_t umask;
+    // How many bytes the pipes of EVL_PROCESS_PIPE hold, at least; 0: the system's default. Popen(pipesize=).
+    int pipe_size;
+    // Called in the child, when it is all that it is to be but still has this process's descriptors, and before the program is
+    // executed: Popen(preexec_fn=). 0, or a negative code: the program is not executed, and the function that was to start it
+    // fails with that code. NULL: nothing is called.
+    //
+    // The child is a fork of this process with the calling thread only: what other threads were doing stays undone, locks
+    // that they hold stay held. Call nothing but what signal handlers may call unless you know that it is safe after a fork.
+    int (*child_setup)(void *arg);
+    // Passed to child_setup.
+    void *child_setup_arg;
 } evl_process_options;
 
 // What a process calls: asyncio.SubprocessProtocol. An entry may be NULL: then that is not told, and what is
@@ -1540,7 +1569,9 @@ EVL_API void *evl_future_error_object(const evl_future *future);
 
 // The bytes that came with the error of a read: what had been read when the stream ended (EVL_EINCOMPLETE,
 // IncompleteReadError.partial). With EVL_EOVERRUN, *data becomes NULL and *size how many bytes can be read before
-// the separator is looked for again (LimitOverrunError.consumed).
+// the separator is looked for again (LimitOverrunError.consumed). Of evl_loop_sendfile, evl_loop_sock_sendfile and
+// evl_loop_sock_sendall, whatever their error, and also when they were cancelled, *data becomes NULL and *size how many
+// bytes were sent; of what a transport sends, some may not have reached the peer.
 //
 // They stay the future's. size may be NULL. Any thread. Errors: EVL_EINVALIDSTATE (not done), EVL_ECANCELLED,
 // -EINVAL (NULL; no error, or one that comes without).
@@ -3121,7 +3152,8 @@ EVL_API int evl_process_options_init(struct evl_process_options *options, uint32
 // child that runs), or when this function fails. On the loop's thread.
 //
 // What keeps the program from being executed is this function's error, and no child is left: -ENOENT (no such
-// program or directory), -EACCES, -ENOEXEC, -E2BIG and what else execve, chdir, setpgid say; evl_error_detail names it.
+// program or directory), -EACCES, -ENOEXEC, -E2BIG and what else execve, chdir, setpgid, setuid say, or what child_setup
+// returned; evl_error_detail names it.
 // Other errors: -EINVAL (NULL loop or options, no argv, an unknown mode), -EBADF (a descriptor that is not open),
 // -EMFILE, -ENFILE, -EAGAIN (no more processes), EVL_EOPTIONS, EVL_ESHUTDOWN (the child watcher is closed), EVL_ECLOSED,
 // EVL_EWRONGTHREAD, EVL_EFORKED.

@@ -30,6 +30,11 @@ pub struct Metrics {
 }
 
 impl Owned<'_> {
+    /// How often the system was asked for events.
+    pub(crate) fn polls(&self) -> u64 {
+        self.with(|state| state.counters.polls)
+    }
+
     pub(crate) fn metrics(&self) -> Metrics {
         self.with(|state| Metrics {
             counters: state.counters,

@@ -53,6 +53,11 @@ impl Owned<'_> {
         });
     }
 
+    /// Whether the kernel watches a descriptor already, for somebody who waits for it no more.
+    pub(crate) fn is_registered(&self, fd: i32) -> bool {
+        self.with(|state| state.watch.is_registered(fd))
+    }
+
     /// Why the kernel would not watch a descriptor, the last time it did not.
     pub(crate) fn refusal(&self) -> Error {
         self.with(|state| state.watch.refusal)

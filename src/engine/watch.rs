@@ -181,6 +181,10 @@ impl Watch {
         }
     }
 
+    pub(super) fn is_registered(&self, fd: i32) -> bool {
+        usize::try_from(fd).ok().and_then(|place| self.table.get(place)).is_some_and(|watched| watched.registered != 0)
+    }
+
     /// The descriptor is about to be closed, which takes it from the kernel's list.
     pub(super) fn forget_registration(&mut self, fd: i32) {
         let watched = &mut self.table[fd as usize];

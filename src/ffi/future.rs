@@ -187,7 +187,9 @@ pub unsafe extern "C-unwind" fn evl_future_error_object(future: *const evl_futur
 
 /// The bytes that came with the error of a read: what had been read when the stream ended (EVL_EINCOMPLETE,
 /// IncompleteReadError.partial). With EVL_EOVERRUN, *data becomes NULL and *size how many bytes can be read before
-/// the separator is looked for again (LimitOverrunError.consumed).
+/// the separator is looked for again (LimitOverrunError.consumed). Of evl_loop_sendfile, evl_loop_sock_sendfile and
+/// evl_loop_sock_sendall, whatever their error, and also when they were cancelled, *data becomes NULL and *size how many
+/// bytes were sent; of what a transport sends, some may not have reached the peer.
 ///
 /// They stay the future's. size may be NULL. Any thread. Errors: EVL_EINVALIDSTATE (not done), EVL_ECANCELLED,
 /// -EINVAL (NULL; no error, or one that comes without).

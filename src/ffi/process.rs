@@ -13,7 +13,7 @@ use crate::engine::event_loop::Owned;
 use crate::error::{Error, Result};
 use crate::policy;
 use crate::process::communicate::Output;
-use crate::process::spawn::{self, Options, Stdio};
+use crate::process::spawn::{self, Forked, Options, Stdio};
 use crate::process::subprocess::{self, Callbacks, Process, ProcessRef};
 use crate::task::future::Shape;
 
@@ -46,7 +46,17 @@ pub enum evl_process_flag {
     EVL_PROCESS_NEW_GROUP = 2,
     /// Descriptors above 2 are closed only where they are close-on-exec. Popen(close_fds=False).
     EVL_PROCESS_KEEP_FDS = 4,
+    /// The child is the user in the uid field. Popen(user=).
+    EVL_PROCESS_SET_UID = 8,
+    /// The child's group is the one in the gid field. Popen(group=).
+    EVL_PROCESS_SET_GID = 16,
+    /// The child's supplementary groups are those in the groups field, of which there may be none. Popen(extra_groups=).
+    EVL_PROCESS_SET_GROUPS = 32,
+    /// The child's umask is the one in the umask field. Popen(umask=).
+    EVL_PROCESS_SET_UMASK = 64,
 }
+
+const KNOWN_FLAGS: u32 = 127;
 
 /// How a child is started: the arguments of subprocess.Popen. Initialise with evl_process_options_init; a field that
 /// is zero has its default. Everything is used during the call only.
@@ -86,6 +96,27 @@ pub struct evl_process_options {
     pub pass_fds: *const c_int,
     /// How many they are.
     pub pass_fds_count: usize,
+    /// With EVL_PROCESS_SET_GROUPS.
+    pub groups: *const u32,
+    /// How many they are.
+    pub groups_count: usize,
+    /// With EVL_PROCESS_SET_UID.
+    pub uid: u32,
+    /// With EVL_PROCESS_SET_GID.
+    pub gid: u32,
+    /// With EVL_PROCESS_SET_UMASK: at most 0777.
+    pub umask: u32,
+    /// How many bytes the pipes of EVL_PROCESS_PIPE hold, at least; 0: the system's default. Popen(pipesize=).
+    pub pipe_size: c_int,
+    /// Called in the child, when it is all that it is to be but still has this process's descriptors, and before the program is
+    /// executed: Popen(preexec_fn=). 0, or a negative code: the program is not executed, and the function that was to start it
+    /// fails with that code. NULL: nothing is called.
+    ///
+    /// The child is a fork of this process with the calling thread only: what other threads were doing stays undone, locks
+    /// that they hold stay held. Call nothing but what signal handlers may call unless you know that it is safe after a fork.
+    pub child_setup: Option<unsafe extern "C-unwind" fn(arg: *mut c_void) -> c_int>,
+    /// Passed to child_setup.
+    pub child_setup_arg: *mut c_void,
 }
 
 /// What a process calls: asyncio.SubprocessProtocol. An entry may be NULL: then that is not told, and what is
@@ -161,23 +192,30 @@ unsafe fn start(
     unsafe {
         own::on_loop(event_loop, |lp| {
             let given: evl_process_options = options::read(options)?;
-            if given.flags & !7 != 0 || given.reserved != 0 {
+            if given.flags & !KNOWN_FLAGS != 0 || given.reserved != 0 {
                 return Err(Error::OPTIONS);
             }
+            let has = |flag: evl_process_flag| given.flags & flag as u32 != 0;
             let command = shell.unwrap_or(std::ptr::null());
             let shell_argv = [c"/bin/sh".as_ptr(), c"-c".as_ptr(), command, std::ptr::null()];
             let argv = if shell.is_some() { shell_argv.as_ptr() } else { given.argv };
             let has_command = shell.is_none_or(|command| !command.is_null());
-            if spawn::is_empty(argv) || !has_command || given.pass_fds.is_null() && given.pass_fds_count > 0 {
+            if spawn::is_empty(argv) || !has_command || given.pipe_size < 0 {
                 return Err(Error::INVALID);
             }
-            let passed = if given.pass_fds_count == 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(given.pass_fds, given.pass_fds_count)
-            };
+            if has(evl_process_flag::EVL_PROCESS_SET_UMASK) && given.umask > 0o777 {
+                return Err(Error::INVALID.detail(|| format!("{:o} is no umask", given.umask)));
+            }
+            let groups = list(given.groups, given.groups_count)?;
             let string = |pointer: *const c_char| (!pointer.is_null()).then(|| CStr::from_ptr(pointer));
-            let own_group = given.flags & evl_process_flag::EVL_PROCESS_NEW_GROUP as u32 != 0;
+            let forked = Forked {
+                user: has(evl_process_flag::EVL_PROCESS_SET_UID).then_some(given.uid),
+                group: has(evl_process_flag::EVL_PROCESS_SET_GID).then_some(given.gid),
+                groups: has(evl_process_flag::EVL_PROCESS_SET_GROUPS).then_some(groups),
+                umask: has(evl_process_flag::EVL_PROCESS_SET_UMASK).then_some(given.umask),
+                setup: given.child_setup.map(|setup| (setup, given.child_setup_arg)),
+            };
+            let own_group = has(evl_process_flag::EVL_PROCESS_NEW_GROUP);
             let options = Options {
                 program: string(given.program),
                 argv,
@@ -188,10 +226,12 @@ unsafe fn start(
                     stdio(given.stdout_mode, given.stdout_fd, false)?,
                     stdio(given.stderr_mode, given.stderr_fd, true)?,
                 ],
-                new_session: given.flags & evl_process_flag::EVL_PROCESS_NEW_SESSION as u32 != 0,
+                new_session: has(evl_process_flag::EVL_PROCESS_NEW_SESSION),
                 group: if own_group { Some(0) } else { (given.process_group > 0).then_some(given.process_group) },
-                keep_fds: given.flags & evl_process_flag::EVL_PROCESS_KEEP_FDS as u32 != 0,
-                pass_fds: passed,
+                keep_fds: has(evl_process_flag::EVL_PROCESS_KEEP_FDS),
+                pass_fds: list(given.pass_fds, given.pass_fds_count)?,
+                pipe_size: given.pipe_size,
+                forked,
             };
             let callbacks = if protocol.is_null() { None } else { Some(callbacks_of(protocol)?) };
             let watcher = policy::current().get_child_watcher()?;
@@ -201,6 +241,18 @@ unsafe fn start(
             }
             Ok(0)
         })
+    }
+}
+
+/// What a pointer and a count stand for.
+///
+/// # Safety `items` has so many, for as long as the list is used, or is NULL.
+unsafe fn list<'a, T>(items: *const T, count: usize) -> Result<&'a [T]> {
+    match count {
+        0 => Ok(&[]),
+        _ if items.is_null() => Err(Error::INVALID),
+        // SAFETY: by this function's contract.
+        _ => Ok(unsafe { std::slice::from_raw_parts(items, count) }),
     }
 }
 
@@ -231,7 +283,8 @@ unsafe fn callbacks_of(protocol: *const evl_process_protocol) -> Result<Callback
 /// child that runs), or when this function fails. On the loop's thread.
 ///
 /// What keeps the program from being executed is this function's error, and no child is left: -ENOENT (no such
-/// program or directory), -EACCES, -ENOEXEC, -E2BIG and what else execve, chdir, setpgid say; evl_error_detail names it.
+/// program or directory), -EACCES, -ENOEXEC, -E2BIG and what else execve, chdir, setpgid, setuid say, or what child_setup
+/// returned; evl_error_detail names it.
 /// Other errors: -EINVAL (NULL loop or options, no argv, an unknown mode), -EBADF (a descriptor that is not open),
 /// -EMFILE, -ENFILE, -EAGAIN (no more processes), EVL_EOPTIONS, EVL_ESHUTDOWN (the child watcher is closed), EVL_ECLOSED,
 /// EVL_EWRONGTHREAD, EVL_EFORKED.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// (`ACCEPT_RETRY_DELAY`).
 pub(super) const RETRY: i64 = 1_000_000_000;
 /// So many connections are taken before others have their turn.
-const TURN: c_int = 128;
+pub(super) const TURN: c_int = 128;
 
 /// A listening socket is readable.
 pub(super) unsafe extern "C-unwind" fn ready(arg: *mut c_void) {
@@ -29,9 +29,22 @@ pub(super) unsafe extern "C-unwind" fn ready(arg: *mut c_void) {
     }
 }
 
+/// How many connections to take now: as many as came the last time, since to look for one more than there are costs as much as another
+/// one; when the next poll told at once that there were more, twice as many.
+fn plan(server: &Server, lp: &Owned, at: usize) -> c_int {
+    let most = server.backlog.clamp(1, TURN);
+    let polls = lp.polls();
+    let listeners = server.listeners.borrow();
+    let Some(listener) = listeners.get(at) else { return most };
+    let again = listener.taken_at.replace(polls) + 1 == polls;
+    let burst = listener.burst.get().saturating_mul(if again { 2 } else { 1 }).min(most);
+    listener.burst.set(burst);
+    burst
+}
+
 /// Takes the connections there are. False: nothing is to be done any more, or not now.
 fn take(server: &Arc<Server>, lp: &Owned, at: usize) -> bool {
-    for _ in 0..server.backlog.clamp(1, TURN) {
+    for taken in 0..plan(server, lp, at) {
         let Some(fd) = server.listener(at) else { return false };
         match accept(fd) {
             Ok(Some(socket)) => {
@@ -42,7 +55,12 @@ fn take(server: &Arc<Server>, lp: &Owned, at: usize) -> bool {
                 }
                 server.detach(lp);
             }
-            Ok(None) => break,
+            Ok(None) => {
+                if let Some(listener) = server.listeners.borrow().get(at) {
+                    listener.burst.set(taken.max(1));
+                }
+                break;
+            }
             Err(error) => {
                 server.pause(lp, at, RETRY);
                 let wanting = matches!(-error.code(), libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM);

@@ -20,6 +20,7 @@ use crate::engine::exception::Raised;
 use crate::engine::operations::{NOWHERE, Operation};
 use crate::engine::{debug, thread};
 use crate::error::{Error, Result};
+use crate::poller::READ;
 
 impl Transport {
     /// Takes a descriptor over. The loop keeps the transport until its connection is lost. On failure the descriptor stays the
@@ -75,6 +76,10 @@ impl Transport {
         lp.reserve(1)?;
         let this = Transport::create(lp, fd, READS | WRITES | SOCKET, protocol, context, server)?;
         this.schedule_start(lp)?;
+        if lp.is_registered(fd) {
+            // The connection's end was waited for until now: to wait for what it will want then is one call, to stop and begin again two.
+            lp.set_interest(fd, READ);
+        }
         Ok(this)
     }
 

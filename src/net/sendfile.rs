@@ -60,6 +60,10 @@ impl Work for Sending {
         }
         true
     }
+
+    fn progress(&self) -> Option<usize> {
+        Some(self.part.sent() as usize)
+    }
 }
 
 impl Transport {

@@ -49,6 +49,10 @@ pub(super) struct Listener {
     pub(super) socket: Socket,
     /// Accepting has failed for want of something: it is tried again when this timer fires.
     pub(super) retry: Cell<*const Handle>,
+    /// How many connections to take before the poller is asked whether there are more.
+    pub(super) burst: Cell<c_int>,
+    /// How often the loop had polled when connections were taken last.
+    pub(super) taken_at: Cell<u64>,
 }
 
 /// A server. Used on its loop's thread, but for its references.
@@ -113,7 +117,13 @@ impl Server {
     ) -> Arc<Server> {
         // SAFETY: the reference is new.
         let anchor = unsafe { FutureRef::from_raw(Future::create(lp)) };
-        let listeners = sockets.into_iter().map(|socket| Listener { socket, retry: Cell::new(ptr::null()) }).collect();
+        let listener = |socket| Listener {
+            socket,
+            retry: Cell::new(ptr::null()),
+            burst: Cell::new(accept::TURN),
+            taken_at: Cell::new(0),
+        };
+        let listeners = sockets.into_iter().map(listener).collect();
         Arc::new(Server {
             anchor,
             listeners: RefCell::new(listeners),

@@ -2,6 +2,8 @@
 
 pub(crate) mod child;
 pub(crate) mod communicate;
+pub(crate) mod files;
+pub(crate) mod fork;
 pub(crate) mod pipes;
 pub(crate) mod spawn;
 pub mod subprocess;

@@ -1,15 +1,17 @@
-//! Starting a child by `posix_spawn`, with what Python's `subprocess.Popen` gives it: default signals, an empty mask, and no
-//! descriptors but those it is to have.
+//! Starting a child with what Python's `subprocess.Popen` gives it: default signals, an empty mask, and no descriptors but those it is to
+//! have. By `posix_spawn`, which copies nothing of this process, or by fork (`fork`) where that cannot do what is wanted.
 //!
 //! Nothing the child inherits depends on what other threads do meanwhile: all ends of pipes are close-on-exec here, and the child
 //! closes what it was not given, whoever opened it.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr;
 
 use super::child::{self, Child};
+use super::files::Files;
+use super::fork;
 use crate::error::{self, Error, Result};
 
 /// What a child has as its standard input, output or error.
@@ -43,6 +45,33 @@ pub(crate) struct Options<'a> {
     /// Whether descriptors above 2 are left as they are.
     pub(crate) keep_fds: bool,
     pub(crate) pass_fds: &'a [c_int],
+    /// Of pipes, in bytes; 0: the system's.
+    pub(crate) pipe_size: c_int,
+    /// What only a fork can do.
+    pub(crate) forked: Forked<'a>,
+}
+
+/// What the host has run in the child: 0, or a negative code, which is why the child does not start.
+pub(crate) type SetupFn = unsafe extern "C-unwind" fn(arg: *mut c_void) -> c_int;
+
+/// What a child does before it is executed that `posix_spawn` cannot do.
+#[derive(Default)]
+pub(crate) struct Forked<'a> {
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) groups: Option<&'a [u32]>,
+    pub(crate) umask: Option<u32>,
+    pub(crate) setup: Option<(SetupFn, *mut c_void)>,
+}
+
+impl Forked<'_> {
+    fn is_wanted(&self) -> bool {
+        self.user.is_some()
+            || self.group.is_some()
+            || self.groups.is_some()
+            || self.umask.is_some()
+            || self.setup.is_some()
+    }
 }
 
 /// A child, and this process's ends of its pipes.
@@ -63,51 +92,28 @@ pub(crate) unsafe fn start(options: &Options) -> Result<Spawned> {
     child::sweep();
     // SAFETY: by this function's contract; the first argument was found to be there.
     let program = options.program.unwrap_or_else(|| unsafe { CStr::from_ptr(*options.argv) });
-    let mut files = Files::new()?;
-    let (mut pipes, mut sources) = ([None, None, None], [None, None, None]);
-    for (number, stdio) in options.stdio.into_iter().enumerate() {
-        sources[number] = match stdio {
-            Stdio::Inherit => None,
-            Stdio::Pipe => {
-                let (reader, writer) = pipe()?;
-                let (ours, theirs) = if number == 0 { (writer, reader) } else { (reader, writer) };
-                pipes[number] = Some(ours);
-                Some(files.keep(theirs, number as c_int)?)
-            }
-            Stdio::Null => Some(files.keep(open(c"/dev/null", libc::O_RDWR)?, number as c_int)?),
-            Stdio::Stdout => Some(sources[1].unwrap_or(1)),
-            Stdio::Descriptor(fd) if fd < 0 => return Err(Error::BAD_DESCRIPTOR.detail(|| format!("descriptor {fd}"))),
-            Stdio::Descriptor(fd) => Some(files.lend(fd, number as c_int)?),
-        };
-    }
-    if let Some(cwd) = options.cwd {
-        let directory = open(cwd, libc::O_PATH | libc::O_DIRECTORY)
-            .map_err(|error| error.detail(|| format!("directory {}: {}", cwd.to_string_lossy(), why(error))))?;
-        files.change_directory(directory)?;
-    }
-    for (number, source) in (0..).zip(sources) {
-        if let Some(source) = source {
-            files.duplicate(source, number)?;
-        }
-    }
-    files.close_others(options)?;
-    let attributes = Attributes::new(options)?;
+    let (files, pipes) = Files::new(options)?;
     // SAFETY: by this function's contract; `environ` is only read.
     let pid = unsafe {
         let envp = if options.envp.is_null() { environ } else { options.envp };
-        search(program, envp, options.cwd, &mut |path| {
-            let mut pid = 0;
-            let (argv, envp) = (options.argv.cast(), envp.cast());
-            let failure = libc::posix_spawn(
-                &raw mut pid,
-                path.as_ptr(),
-                &raw const files.actions,
-                &raw const attributes.0,
-                argv,
-                envp,
-            );
-            if failure == 0 { Ok(pid) } else { Err(Error::from_code(-failure)) }
-        })
+        if options.forked.is_wanted() {
+            fork::start(options, &files, &candidates(program, envp), envp)
+        } else {
+            let (actions, attributes) = (Actions::new(&files)?, Attributes::new(options)?);
+            search(&candidates(program, envp), options.cwd, &mut |path| {
+                let mut pid = 0;
+                let (argv, envp) = (options.argv.cast(), envp.cast());
+                let failure = libc::posix_spawn(
+                    &raw mut pid,
+                    path.as_ptr(),
+                    &raw const actions.0,
+                    &raw const attributes.0,
+                    argv,
+                    envp,
+                );
+                if failure == 0 { Ok(pid) } else { Err(Error::from_code(-failure)) }
+            })
+        }
     }
     .map_err(|error| error.detail(|| format!("cannot start {}: {}", program.to_string_lossy(), why(error))))?;
     Ok(Spawned { child: Child::new(pid), pipes })
@@ -117,34 +123,35 @@ fn why(error: Error) -> std::borrow::Cow<'static, str> {
     error::describe(error.code()).to_string_lossy()
 }
 
-/// Tries what the program's name may mean, as Python does: itself when it has a slash, else a file of that name in each directory of
-/// the child's PATH.
+/// What the program's name may mean, as Python does it: itself when it has a slash, else a file of that name in each directory of the child's
+/// PATH.
 ///
 /// # Safety
 /// `envp` is a list of strings that ends with NULL, or NULL.
-unsafe fn search(
-    program: &CStr,
-    envp: *const *const c_char,
-    cwd: Option<&CStr>,
-    start: &mut dyn FnMut(&CStr) -> Result<c_int>,
-) -> Result<c_int> {
+unsafe fn candidates(program: &CStr, envp: *const *const c_char) -> Vec<CString> {
     let name = program.to_bytes();
     if name.contains(&b'/') || name.is_empty() {
-        return start(program);
+        return vec![program.to_owned()];
     }
     // SAFETY: by this function's contract.
     let path = unsafe { path_of(envp) };
+    let in_directory = |directory: &[u8]| {
+        let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+        CString::new([directory, slash, name].concat()).ok()
+    };
+    path.split(|&byte| byte == b':').filter_map(in_directory).collect()
+}
+
+/// Tries one after the other.
+fn search(candidates: &[CString], cwd: Option<&CStr>, start: &mut dyn FnMut(&CStr) -> Result<c_int>) -> Result<c_int> {
+    if let [only] = candidates {
+        return start(only);
+    }
     let mut result = Err(Error::NO_ENTRY);
-    for directory in path.split(|&byte| byte == b':') {
-        let mut candidate = directory.to_vec();
-        if !directory.is_empty() {
-            candidate.push(b'/');
-        }
-        candidate.extend_from_slice(name);
-        let Ok(candidate) = CString::new(candidate) else { continue };
-        let failure = match check_executable(&candidate, cwd) {
-            Ok(()) => match start(&candidate) {
-                Err(error) if is_of_this_file(error) => error,
+    for candidate in candidates {
+        let failure = match check_executable(candidate, cwd) {
+            Ok(()) => match start(candidate) {
+                Err(error) if is_of_this_file(-error.code()) => error,
                 result => return result,
             },
             Err(error) => error,
@@ -158,8 +165,8 @@ unsafe fn search(
 }
 
 /// Whether another file of that name may be better.
-fn is_of_this_file(error: Error) -> bool {
-    matches!(-error.code(), libc::ENOENT | libc::ENOTDIR | libc::EACCES)
+pub(super) fn is_of_this_file(errno: c_int) -> bool {
+    matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::EACCES)
 }
 
 /// Whether it is worth a try: looking is cheaper than a child.
@@ -196,109 +203,46 @@ unsafe fn path_of<'a>(envp: *const *const c_char) -> &'a [u8] {
     b"/bin:/usr/bin"
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [0; 2];
-    // SAFETY: there is room for two descriptors, which are new, and nobody else's.
-    unsafe {
-        if libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) < 0 {
-            return Err(Error::last_os());
-        }
-        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
-    }
-}
-
-fn open(path: &CStr, flags: c_int) -> Result<OwnedFd> {
-    // SAFETY: a path that ends with NUL; the descriptor is new, and nobody else's.
-    unsafe {
-        let fd = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC);
-        if fd < 0 { Err(Error::last_os()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
-}
-
-/// What the child does with descriptors before it is executed, and what stays open here until then.
-struct Files {
-    actions: libc::posix_spawn_file_actions_t,
-    open: Vec<OwnedFd>,
-}
-
 fn check(failure: c_int) -> Result<()> {
     if failure == 0 { Ok(()) } else { Err(Error::from_code(-failure)) }
 }
 
-impl Files {
-    fn new() -> Result<Files> {
+/// What the child does with descriptors, for `posix_spawn`.
+struct Actions(libc::posix_spawn_file_actions_t);
+
+impl Actions {
+    fn new(files: &Files) -> Result<Actions> {
         let mut actions = MaybeUninit::zeroed();
-        // SAFETY: it is initialised by the call.
+        // SAFETY: they are initialised by the first call. What is not open is passed over by the child.
         unsafe {
             check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
-            Ok(Files { actions: actions.assume_init(), open: Vec::new() })
-        }
-    }
-
-    /// Keeps a descriptor until the child has it as `target`, under a number that no other target overwrites.
-    fn keep(&mut self, fd: OwnedFd, target: c_int) -> Result<c_int> {
-        let number = self.lend(fd.as_raw_fd(), target)?;
-        self.open.push(fd);
-        Ok(number)
-    }
-
-    /// As [`Files::keep`], of a descriptor that is somebody else's.
-    fn lend(&mut self, fd: c_int, target: c_int) -> Result<c_int> {
-        if fd > 2 || fd == target {
-            return Ok(fd);
-        }
-        // SAFETY: the descriptor is new, and nobody else's.
-        unsafe {
-            let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-            if copy < 0 {
-                return Err(Error::last_os());
+            let mut this = Actions(actions.assume_init());
+            let actions = &raw mut this.0;
+            if let Some(directory) = files.directory {
+                check(libc::posix_spawn_file_actions_addfchdir_np(actions, directory))?;
             }
-            self.open.push(OwnedFd::from_raw_fd(copy));
-            Ok(copy)
-        }
-    }
-
-    fn change_directory(&mut self, directory: OwnedFd) -> Result<()> {
-        // SAFETY: the actions are initialised; the descriptor is open until the child has started.
-        check(unsafe { libc::posix_spawn_file_actions_addfchdir_np(&raw mut self.actions, directory.as_raw_fd()) })?;
-        self.open.push(directory);
-        Ok(())
-    }
-
-    /// The same number twice makes the child keep it.
-    fn duplicate(&mut self, source: c_int, target: c_int) -> Result<()> {
-        // SAFETY: the actions are initialised.
-        check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.actions, source, target) })
-    }
-
-    /// Closes all but the standard ones and those to be passed on.
-    fn close_others(&mut self, options: &Options) -> Result<()> {
-        let mut kept: Vec<c_int> = options.pass_fds.iter().copied().filter(|fd| !(0..=2).contains(fd)).collect();
-        kept.sort_unstable();
-        kept.dedup();
-        let mut next = 3;
-        for fd in kept {
-            if !options.keep_fds {
-                for unwanted in next..fd {
-                    // SAFETY: the actions are initialised. What is not open is passed over by the child.
-                    check(unsafe { libc::posix_spawn_file_actions_addclose(&raw mut self.actions, unwanted) })?;
+            for &(source, target) in &files.duplicates {
+                check(libc::posix_spawn_file_actions_adddup2(actions, source, target))?;
+            }
+            if let Some(kept) = &files.kept {
+                let mut next = 3;
+                for &fd in kept {
+                    for unwanted in next..fd {
+                        check(libc::posix_spawn_file_actions_addclose(actions, unwanted))?;
+                    }
+                    next = fd + 1;
                 }
+                check(libc::posix_spawn_file_actions_addclosefrom_np(actions, next))?;
             }
-            self.duplicate(fd, fd)?;
-            next = fd + 1;
+            Ok(this)
         }
-        if options.keep_fds {
-            return Ok(());
-        }
-        // SAFETY: as above.
-        check(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.actions, next) })
     }
 }
 
-impl Drop for Files {
+impl Drop for Actions {
     fn drop(&mut self) {
         // SAFETY: they are initialised, and used no more.
-        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.actions) };
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
     }
 }
 

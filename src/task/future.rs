@@ -48,6 +48,8 @@ pub(crate) struct Class {
     pub(crate) finish: fn(&Future),
     /// Frees the memory, of which the future is the first part.
     pub(crate) free: unsafe fn(*const Future),
+    /// How many bytes an operation that is under way has sent.
+    pub(crate) progress: fn(&Future) -> Option<usize>,
     /// Whether the host may settle it.
     pub(crate) is_plain: bool,
 }
@@ -65,6 +67,7 @@ static PLAIN: Class = Class {
             spare::free(future.cast_mut());
         }
     },
+    progress: |_| None,
     is_plain: true,
 };
 
@@ -371,11 +374,13 @@ impl Future {
         self.failure().map_or(ptr::null_mut(), |failure| failure.object.pointer())
     }
 
-    /// What a read that has failed comes with.
+    /// What a read or a sending that has failed comes with.
     pub(crate) fn partial(&self) -> Result<&Partial> {
+        if let Some(partial) = self.failure().and_then(|failure| failure.partial.as_deref()) {
+            return Ok(partial);
+        }
         self.error()?;
-        let partial = self.failure().and_then(|failure| failure.partial.as_deref());
-        partial.ok_or_else(|| Error::INVALID.detail(|| "the future has no error that comes with bytes".into()))
+        Err(Error::INVALID.detail(|| "the future has no error that comes with bytes".into()))
     }
 
     /// Somebody has asked for the error.
@@ -475,7 +480,7 @@ impl Future {
             self.change_extra(|extra| extra.message = message);
         }
         if (self.class.cancel)(lp, self) && !self.is_done() {
-            self.complete(lp, self.ended())?;
+            self.complete(lp, self.ended().with_progress(|| (self.class.progress)(self)))?;
         }
         Ok(true)
     }

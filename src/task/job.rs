@@ -93,6 +93,7 @@ pub(crate) const fn class(name: &'static str) -> Class {
         finish,
         // SAFETY: by the contract of `free`: it was made by `Job::begin`.
         free: |future| drop(unsafe { Box::from_raw(future.cast_mut().cast::<Job>()) }),
+        progress: |_| None,
         is_plain: false,
     }
 }

@@ -19,6 +19,11 @@ pub(crate) trait Work: Sized + 'static {
     /// Withdraws what is under way. True: nothing can touch the caller's things any more, so that the future is done now; false: the
     /// operation ends by itself later, by [`Future::end`]. May be called again while that is awaited.
     fn cancel(lp: &Owned, operation: &Operation<Self>) -> bool;
+
+    /// How many bytes it has sent, where that is told when it fails or is cancelled.
+    fn progress(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A future, and what it works on.
@@ -43,6 +48,7 @@ impl<W: Work> Operation<W> {
         finish: |future| drop(Operation::<W>::of(future).take_work()),
         // SAFETY: by the contract of `free`: it was made by `begin`.
         free: |future| drop(unsafe { Box::from_raw(future.cast_mut().cast::<Operation<W>>()) }),
+        progress: |future| Operation::<W>::of(future).with(|work| work.progress()).flatten(),
         is_plain: false,
     };
 
@@ -74,7 +80,7 @@ impl<W: Work> Operation<W> {
 
     /// It is done, or ends as a cancel or timeout under way wants it.
     pub(crate) fn end(&self, lp: &Owned, outcome: Outcome) -> Result<()> {
-        self.future.end(lp, outcome)
+        self.future.end(lp, outcome.with_progress(|| self.with(|work| work.progress()).flatten()))
     }
 
     /// It could not begin: the loop gives it up, unseen by anybody. The caller has the only other reference.

@@ -61,7 +61,7 @@ pub(super) struct Failure {
     pub(super) partial: Option<Box<Partial>>,
 }
 
-/// What a read that has failed comes with: bytes that it has taken, or else how many may be taken.
+/// What a read that has failed comes with: bytes that it has taken, or else how many may be taken. Of what was to be sent: how many bytes were.
 pub(crate) struct Partial {
     pub(crate) data: Option<Vec<u8>>,
     pub(crate) size: usize,
@@ -127,6 +127,23 @@ impl Outcome {
     /// A read that has failed, but has got something.
     pub(crate) fn partial(error: Error, message: Option<CString>, partial: Partial) -> Outcome {
         Outcome::failed(error.code(), Failure { message, object: FreeArg::none(), partial: Some(Box::new(partial)) })
+    }
+
+    /// An outcome that tells, where it is no result, how much was done.
+    pub(crate) fn with_progress(mut self, progress: impl FnOnce() -> Option<usize>) -> Outcome {
+        if !matches!(self.status, FAILED | CANCELLED) || self.shape != Shape::Pointer {
+            return self;
+        }
+        let Some(size) = progress() else { return self };
+        if self.word.is_null() {
+            let status = self.status;
+            self = Outcome::failure(self.code, None, FreeArg::none());
+            self.status = status;
+        }
+        // SAFETY: an error's word is its Failure, which is this outcome's.
+        let failure = unsafe { &mut *self.word.cast::<Failure>() };
+        failure.partial.get_or_insert_with(|| Box::new(Partial { data: None, size }));
+        self
     }
 
     fn failed(code: c_int, failure: Failure) -> Outcome {

@@ -54,6 +54,7 @@ static TASK: Class = Class {
     finish: |future| Task::of(future).clear(),
     // SAFETY: by the contract of `free`: it was made by `Task::create`.
     free: |future| drop(unsafe { Box::from_raw(future.cast_mut().cast::<Task>()) }),
+    progress: |_| None,
     is_plain: false,
 };
 

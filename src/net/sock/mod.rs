@@ -113,6 +113,14 @@ impl Work for Sock {
         unwatch(lp, operation);
         true
     }
+
+    fn progress(&self) -> Option<usize> {
+        match &self.action {
+            Action::Send(send) => send.progress(),
+            Action::SendFile(sendfile) => Some(sendfile.sent()),
+            _ => None,
+        }
+    }
 }
 
 /// Begins an operation on `fd`. None when its future is not wanted.

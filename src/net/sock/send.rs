@@ -37,6 +37,11 @@ impl Send {
         &self.address
     }
 
+    /// How much of all was sent.
+    pub(super) fn progress(&self) -> Option<usize> {
+        self.all.then_some(self.sent)
+    }
+
     pub(super) fn attempt(&mut self, fd: c_int) -> Result<Option<Outcome>> {
         let address = if self.address.is_empty() { std::ptr::null() } else { self.address.as_ptr() };
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

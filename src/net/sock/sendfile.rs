@@ -28,6 +28,10 @@ impl SendFile {
         }
     }
 
+    pub(super) fn sent(&self) -> usize {
+        self.part.sent() as usize
+    }
+
     pub(super) fn attempt(&mut self, fd: c_int) -> Result<Option<Outcome>> {
         if self.fallback.is_none() {
             match tried(|| self.part.send(fd)) {

@@ -9,7 +9,7 @@ import stat
 from asyncio import constants, exceptions, sslproto
 
 from . import _evl
-from ._sockets import _check_file, _name, _regular_descriptor, _reworded
+from ._sockets import _check_file, _finish_sending, _name, _regular_descriptor, _reworded
 from .futures import Operation, finish
 from .server import Server
 
@@ -358,10 +358,7 @@ class Network:
         started = None if fd is None else self._send_file(transport, fd, offset, count or 0)
         if started is None:
             raise exceptions.SendfileNotAvailableError(f"syscall sendfile is not available for {file!r} and {transport!r}")
-        sent = await finish(started)
-        if sent:
-            file.seek(offset + sent)
-        return sent
+        return await _finish_sending(started, file, offset)
 
     async def _sendfile_by_writing(self, transport, file, offset, count):
         if hasattr(file, "seek"):

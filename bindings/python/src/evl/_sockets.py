@@ -57,6 +57,22 @@ def _regular_descriptor(file):
         return None
 
 
+async def _finish_sending(started, file, offset):
+    """Waits until a file is sent, and leaves it where that has come to: libevl does not move it."""
+    if type(started) is not Operation:
+        sent = started
+    else:
+        try:
+            sent = await started
+        except BaseException:
+            if started.sent:
+                file.seek(offset + started.sent)
+            raise
+    if sent:
+        file.seek(offset + sent)
+    return sent
+
+
 def _reworded(error):
     """Has the error say what failed as asyncio says it, whose users look for the address in it."""
     found = _FAILED.match(error.strerror or "")
@@ -146,13 +162,7 @@ class Sockets:
             if not fallback:
                 raise exceptions.SendfileNotAvailableError(f"syscall sendfile is not available for {file!r}")
             return await self._send_by_reading(sock, file, offset, count)
-        sent = 0
-        before = file.tell()
-        try:
-            sent = await finish(self._sock_sendfile(sock.fileno(), fd, offset, count or 0))
-        finally:
-            file.seek(offset + sent if sent else before)
-        return sent
+        return await _finish_sending(self._sock_sendfile(sock.fileno(), fd, offset, count or 0), file, offset)
 
     async def _send_by_reading(self, sock, file, offset, count):
         if offset:

@@ -11,7 +11,7 @@ from .futures import finish
 # evl_process_stdio
 _INHERIT, _PIPE, _DEVNULL, _STDOUT, _FD = range(5)
 # evl_process_flag
-_NEW_SESSION, _NEW_GROUP, _KEEP_FDS = 1, 2, 4
+_NEW_SESSION, _NEW_GROUP, _KEEP_FDS, _SET_UID, _SET_GID, _SET_GROUPS, _SET_UMASK = 1, 2, 4, 8, 16, 32, 64
 
 
 def _stdio(value):
@@ -29,6 +29,48 @@ def _stdio(value):
 
 def _encoded(value):
     return os.fsencode(value)
+
+
+def _user(given):
+    """The number of a user that is given as such, or by name."""
+    if isinstance(given, str):
+        import pwd
+        return pwd.getpwnam(given).pw_uid
+    return _number(given, "User")
+
+
+def _group(given):
+    if isinstance(given, str):
+        import grp
+        return grp.getgrnam(given).gr_gid
+    return _number(given, "Group")
+
+
+def _number(given, what):
+    if not isinstance(given, int):
+        raise TypeError(f"{what} must be a string or an integer, not {type(given)}")
+    if given < 0:
+        raise ValueError(f"{what} ID cannot be negative, got {given}")
+    return given
+
+
+def _identity(user, group, extra_groups, umask):
+    """Who the child is to be: flags, and their fields."""
+    flags = 0
+    if user is not None:
+        flags |= _SET_UID
+        user = _user(user)
+    if group is not None:
+        flags |= _SET_GID
+        group = _group(group)
+    if extra_groups is not None:
+        if isinstance(extra_groups, str):
+            raise TypeError("Groups must be a list, not a string")
+        flags |= _SET_GROUPS
+        extra_groups = [_group(member) for member in extra_groups]
+    if umask >= 0:
+        flags |= _SET_UMASK
+    return flags, (user or 0, group or 0, extra_groups or [], max(umask, 0))
 
 
 class Subprocesses:
@@ -61,24 +103,27 @@ class Subprocesses:
             self, protocol_factory, argv, executable, stdin, stdout, stderr, *, cwd=None, env=None, close_fds=True,
             pass_fds=(), start_new_session=False, process_group=None, restore_signals=True, preexec_fn=None,
             startupinfo=None, creationflags=0, user=None, group=None, extra_groups=None, umask=-1, pipesize=-1):
-        for name, given in (("preexec_fn", preexec_fn), ("user", user), ("group", group), ("extra_groups", extra_groups),
-                            ("startupinfo", startupinfo), ("creationflags", creationflags or None),
-                            ("umask", None if umask == -1 else umask), ("pipesize", None if pipesize == -1 else pipesize)):
-            if given is not None:
-                raise ValueError(f"{name} is not supported by evl")
-        protocol = protocol_factory()
-        transport = SubprocessTransport(self, protocol)
+        if startupinfo is not None:
+            raise ValueError("startupinfo is only supported on Windows platforms")
+        if creationflags:
+            raise ValueError("creationflags is only supported on Windows platforms")
+        if preexec_fn is not None and not callable(preexec_fn):
+            raise TypeError(f"preexec_fn must be callable, not {preexec_fn!r}")
         flags = 0 if close_fds or pass_fds else _KEEP_FDS
         if start_new_session:
             flags |= _NEW_SESSION
         if process_group == 0:
             flags |= _NEW_GROUP
+        more, identity = _identity(user, group, extra_groups, umask)
+        protocol = protocol_factory()
+        transport = SubprocessTransport(self, protocol)
         environment = None if env is None else [
             _encoded(name) + b"=" + _encoded(value) for name, value in env.items()]
         transport._process = self._start(
             transport, [_encoded(argument) for argument in argv], None if executable is None else os.fspath(executable),
-            environment, None if cwd is None else os.fsdecode(cwd), flags, *_stdio(stdin), *_stdio(stdout), *_stdio(stderr),
-            process_group or 0, list(pass_fds))
+            environment, None if cwd is None else os.fsdecode(cwd), flags | more,
+            (_stdio(stdin), _stdio(stdout), _stdio(stderr)), process_group or 0, list(pass_fds), identity, max(pipesize, 0),
+            preexec_fn)
         await transport._made
         return transport, protocol
 

@@ -21,8 +21,17 @@ PyObject *address_from_c(const void *address, size_t size) {
     switch (any->sa_family) {
     case AF_INET: {
         const struct sockaddr_in *in = address;
-        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
-        return Py_BuildValue("si", text, ntohs(in->sin_port));
+        const unsigned char *bytes = (const unsigned char *)&in->sin_addr;
+        size_t length = 0;
+        for (int i = 0; i < 4; i++) {
+            if (bytes[i] >= 100)
+                text[length++] = (char)('0' + bytes[i] / 100);
+            if (bytes[i] >= 10)
+                text[length++] = (char)('0' + bytes[i] / 10 % 10);
+            text[length++] = (char)('0' + bytes[i] % 10);
+            text[length++] = '.';
+        }
+        return Py_BuildValue("s#i", text, (Py_ssize_t)length - 1, ntohs(in->sin_port));
     }
     case AF_INET6: {
         const struct sockaddr_in6 *in6 = address;

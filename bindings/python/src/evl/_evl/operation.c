@@ -14,6 +14,8 @@ typedef struct {
     Py_buffer view;
     Reader reader;
     void *data;
+    /* How many bytes were sent by what has failed or was cancelled. */
+    Py_ssize_t sent;
 } Part;
 
 static PyTypeObject *Operation_Type, *Future_Type;
@@ -89,6 +91,13 @@ static PyObject *result_of(evl_future *future, Reader reader, void *data) {
     return PyErr_Occurred() ? NULL : reader(future, data);
 }
 
+static void note_sent(Part *part) {
+    const void *none;
+    size_t size;
+    if (evl_future_error_bytes(part->future, &none, &size) == 0)
+        part->sent = (Py_ssize_t)size;
+}
+
 static void on_done(evl_future *future, void *of) {
     PyObject *self = of, *answer;
     Part *part = part_of(self);
@@ -107,6 +116,7 @@ static void on_done(evl_future *future, void *of) {
             PyObject *type, *exception, *traceback;
             PyErr_Fetch(&type, &exception, &traceback);
             PyErr_NormalizeException(&type, &exception, &traceback);
+            note_sent(part);
             answer = PyObject_CallMethodOneArg(self, names.set_exception, exception);
             Py_XDECREF(type);
             Py_XDECREF(exception);
@@ -140,7 +150,7 @@ PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, P
     Part *part = part_of(self);
     Py_INCREF(loop);
     Py_XINCREF(kept);
-    *part = (Part){loop, future, kept, view != NULL ? *view : (Py_buffer){0}, reader, data};
+    *part = (Part){loop, future, kept, view != NULL ? *view : (Py_buffer){0}, reader, data, 0};
     Py_INCREF(self);
     int code = evl_future_add_done_callback(future, on_done, self, release_object, NULL);
     if (code < 0) {
@@ -167,6 +177,8 @@ static PyObject *cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
     if (answer != Py_True || part->future == NULL)
         return answer;
     int code = evl_future_cancel(part->future, NULL);
+    if (code > 0)
+        note_sent(part);
     if (code >= 0 || code == EVL_ECLOSED)
         return answer;
     Py_DECREF(answer);
@@ -178,8 +190,19 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *get_sent(PyObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromSsize_t(part_of(self)->sent);
+}
+
+static PyGetSetDef attributes[] = {
+    {"sent", get_sent, NULL, "How many bytes a sendfile that has failed or was cancelled had sent.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear}, {Py_tp_methods, methods}, {0, NULL},
+    {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear}, {Py_tp_methods, methods}, {Py_tp_getset, attributes},
+    {0, NULL},
 };
 
 static PyType_Spec specification = {"evl._evl.Operation", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};

@@ -161,22 +161,63 @@ static const char **strings(PyObject *list) {
     return array;
 }
 
-/* _start(owner, argv, program, env, cwd, flags, stdin, stdin_fd, stdout, stdout_fd, stderr, stderr_fd, group, pass_fds) */
+/* Numbers of users or groups, or what else is 32 bits wide: a list of int. NULL with an exception; size may be 0. */
+static uint32_t *numbers(PyObject *list, size_t *size) {
+    *size = (size_t)PyList_GET_SIZE(list);
+    uint32_t *array = PyMem_New(uint32_t, *size + 1);
+    if (array == NULL)
+        PyErr_NoMemory();
+    for (size_t i = 0; array != NULL && i < *size; i++)
+        array[i] = (uint32_t)PyLong_AsUnsignedLongMask(PyList_GET_ITEM(list, (Py_ssize_t)i));
+    return array;
+}
+
+/* What a child is asked to do before it is executed. */
+typedef struct {
+    PyObject *function;
+} Setup;
+
+static int run_setup(void *of) {
+    Setup *setup = of;
+    PyOS_AfterFork_Child();
+    PyObject *answer = PyObject_CallNoArgs(setup->function);
+    return answer != NULL ? 0 : EVL_ECANCELLED;
+}
+
+/* Raises what starting a child has failed with. */
+static void tell_failure(int code, const evl_process_options *options) {
+    if (code == EVL_ECANCELLED) {
+        PyObject *module = PyImport_ImportModule("subprocess");
+        PyObject *error = module == NULL ? NULL : PyObject_GetAttrString(module, "SubprocessError");
+        if (error != NULL)
+            PyErr_SetString(error, "Exception occurred in preexec_fn.");
+        Py_XDECREF(module);
+        Py_XDECREF(error);
+    } else if (code > -20000 && code != -EINVAL) {
+        errno = -code;
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, code == -ENOENT && options->cwd != NULL ? options->cwd : options->argv[0]);
+    } else {
+        fail(code);
+    }
+}
+
+/* _start(owner, argv, program, env, cwd, flags, ((mode, fd), ...), group, pass_fds, (uid, gid, groups, umask), pipe_size, preexec_fn) */
 static PyObject *start(Loop *self, PyObject *args) {
     evl_process_options options;
-    PyObject *owner, *argv, *env, *fds;
+    PyObject *owner, *argv, *env, *fds, *groups;
+    Setup setup;
     evl_process_options_init(&options, sizeof options);
-    if (!PyArg_ParseTuple(args, "OOzOzIiiiiiiiO!", &owner, &argv, &options.program, &env, &options.cwd, &options.flags,
-                          &options.stdin_mode, &options.stdin_fd, &options.stdout_mode, &options.stdout_fd, &options.stderr_mode,
-                          &options.stderr_fd, &options.process_group, &PyList_Type, &fds))
+    if (!PyArg_ParseTuple(args, "OOzOzI((ii)(ii)(ii))iO!(IIO!I)iO", &owner, &argv, &options.program, &env, &options.cwd,
+                          &options.flags, &options.stdin_mode, &options.stdin_fd, &options.stdout_mode, &options.stdout_fd,
+                          &options.stderr_mode, &options.stderr_fd, &options.process_group, &PyList_Type, &fds, &options.uid,
+                          &options.gid, &PyList_Type, &groups, &options.umask, &options.pipe_size, &setup.function))
         return NULL;
-    size_t count = (size_t)PyList_GET_SIZE(fds);
-    int *passed = PyMem_New(int, count + 1);
+    bool prepares = setup.function != Py_None;
+    size_t count, group_count;
+    uint32_t *passed = numbers(fds, &count), *members = numbers(groups, &group_count);
     const char **arguments = strings(argv), **environment = strings(env);
     Process *process = NULL;
-    for (size_t i = 0; passed != NULL && i < count; i++)
-        passed[i] = (int)PyLong_AsLong(PyList_GET_ITEM(fds, (Py_ssize_t)i));
-    if (!PyErr_Occurred() && passed != NULL)
+    if (!PyErr_Occurred())
         process = (Process *)Process_Type->tp_alloc(Process_Type, 0);
     if (process != NULL && (process->context = PyContext_CopyCurrent()) == NULL)
         Py_CLEAR(process);
@@ -187,22 +228,26 @@ static PyObject *start(Loop *self, PyObject *args) {
         process->owner = owner;
         options.argv = arguments;
         options.envp = environment;
-        options.pass_fds = passed;
+        options.pass_fds = (const int *)passed;
         options.pass_fds_count = count;
+        options.groups = members;
+        options.groups_count = group_count;
+        if (prepares) {
+            options.child_setup = run_setup;
+            options.child_setup_arg = &setup;
+            PyOS_BeforeFork();
+        }
         Py_INCREF(process);
         int code = evl_loop_subprocess_exec(self->loop, &options, &table, process, release, &process->process);
+        if (prepares)
+            PyOS_AfterFork_Parent();
         if (code < 0) {
             Py_CLEAR(process);
-            const char *about = code == -ENOENT && options.cwd != NULL ? options.cwd : arguments[0];
-            if (code > -20000 && code != -EINVAL) {
-                errno = -code;
-                PyErr_SetFromErrnoWithFilename(PyExc_OSError, about);
-            } else {
-                fail(code);
-            }
+            tell_failure(code, &options);
         }
     }
     PyMem_Free(passed);
+    PyMem_Free(members);
     PyMem_Free(arguments);
     PyMem_Free(environment);
     return (PyObject *)process;

@@ -294,47 +294,57 @@ static PyObject *stream_get_protocol(Stream *self, PyObject *unused) {
     return protocol;
 }
 
-/* Makes the objects of addresses that are not yet in self->base.extra. */
-static int name_addresses(Stream *self) {
-    for (int peer = 0; peer < 2; peer++) {
-        RawAddress *raw = &self->raw[peer];
-        if (raw->size == 0)
-            continue;
-        PyObject *value = address_from_c(&raw->address, raw->size);
-        if (value == NULL)
-            return -1;
-        raw->size = 0;
-        int code = PyDict_SetItem(self->base.extra, peer ? names.peername : names.sockname, value);
-        Py_DECREF(value);
-        if (code < 0)
-            return -1;
+/* The object of an address, from then on in self->base.extra: borrowed; NULL where there is none, or with an exception. */
+static PyObject *name_address(Stream *self, int peer) {
+    RawAddress *raw = &self->raw[peer];
+    if (raw->size == 0)
+        return NULL;
+    PyObject *value = address_from_c(&raw->address, raw->size);
+    if (value == NULL || PyDict_SetItem(self->base.extra, peer ? names.peername : names.sockname, value) < 0) {
+        Py_XDECREF(value);
+        return NULL;
     }
-    return 0;
+    raw->size = 0;
+    Py_DECREF(value);
+    return value;
 }
 
-/* Also 'socket', which is made when it is asked for. */
-static PyObject *stream_get_extra_info(Stream *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"name", "default", NULL};
-    PyObject *name, *otherwise = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", keywords, &name, &otherwise) || name_addresses(self) < 0)
+/* The object of a socket, from then on in self->base.extra, as above. */
+static PyObject *make_socket(Stream *self, PyObject *name) {
+    if (self->raw[0].size == 0 && !PyDict_Contains(self->base.extra, names.sockname))
         return NULL;
-    PyObject *extra = self->base.extra, *value = PyDict_GetItemWithError(extra, name);
+    PyObject *value = PyObject_CallOneArg(classes.socket_info, (PyObject *)self);
+    if (value == Py_None)
+        Py_CLEAR(value);
+    if (value != NULL && PyDict_SetItem(self->base.extra, name, value) < 0)
+        Py_CLEAR(value);
+    /* The dictionary has it. */
+    Py_XDECREF(value);
+    return value;
+}
+
+/* What costs something is made when it is asked for. */
+static PyObject *stream_get_extra_info(Stream *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
+    PyObject *given[2] = {NULL, Py_None};
+    Py_ssize_t named = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
+    for (Py_ssize_t i = 0; i < count + named && i < 2; i++) {
+        bool first = i < count ? i == 0 : PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i - count), "name") == 0;
+        given[first ? 0 : 1] = args[i];
+    }
+    if (given[0] == NULL || count + named > 2)
+        return PyErr_Format(PyExc_TypeError, "get_extra_info() takes a name and a default");
+    PyObject *name = given[0], *value = PyDict_GetItemWithError(self->base.extra, name);
+    if (value == NULL && !PyErr_Occurred() && PyUnicode_Check(name)) {
+        if (PyUnicode_Compare(name, names.peername) == 0)
+            value = name_address(self, 1);
+        else if (PyUnicode_Compare(name, names.sockname) == 0)
+            value = name_address(self, 0);
+        else if (PyUnicode_CompareWithASCIIString(name, "socket") == 0)
+            value = make_socket(self, name);
+    }
     if (value == NULL && PyErr_Occurred())
         return NULL;
-    if (value == NULL && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "socket") == 0) {
-        int is_socket = PyDict_Contains(extra, names.sockname);
-        value = is_socket <= 0 ? NULL : PyObject_CallOneArg(classes.socket_info, (PyObject *)self);
-        if (is_socket < 0 || (is_socket && value == NULL))
-            return NULL;
-        if (value == Py_None)
-            Py_CLEAR(value);
-        if (value != NULL && PyDict_SetItem(extra, name, value) < 0)
-            Py_CLEAR(value);
-        if (PyErr_Occurred())
-            return NULL;
-        Py_XDECREF(value);
-    }
-    value = value != NULL ? value : otherwise;
+    value = value != NULL ? value : given[1];
     Py_INCREF(value);
     return value;
 }
@@ -371,7 +381,7 @@ static PyMethodDef methods[] = {
     {"get_write_buffer_size", METHOD(stream_get_size), METH_NOARGS, "How many bytes wait to be written."},
     {"set_protocol", METHOD(stream_set_protocol), METH_O, "Has another protocol be called."},
     {"get_protocol", METHOD(stream_get_protocol), METH_NOARGS, "The protocol."},
-    {"get_extra_info", METHOD(stream_get_extra_info), METH_VARARGS | METH_KEYWORDS,
+    {"get_extra_info", METHOD(stream_get_extra_info), METH_FASTCALL | METH_KEYWORDS,
      "'socket', 'sockname', 'peername', 'pipe' and what TLS adds."},
     {"_fileno", METHOD(stream_fileno), METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
