@@ -204,6 +204,49 @@ def lookups(loop, count):
     loop.run_until_complete(main())
 
 
+def jobs(loop, count):
+    def fail():
+        raise ValueError
+
+    async def main():
+        for _ in range(count // 100):
+            await asyncio.gather(*[loop.run_in_executor(None, int) for _ in range(90)])
+            await asyncio.gather(*[loop.run_in_executor(None, fail) for _ in range(5)], return_exceptions=True)
+            for job in [loop.run_in_executor(None, int) for _ in range(5)]:
+                job.cancel()
+            await asyncio.sleep(0)
+    loop.run_until_complete(main())
+
+
+def large_messages(loop, count):
+    """Some of which are kept for a while."""
+    class Receiver(asyncio.Protocol):
+        def data_received(self, data):
+            nonlocal got
+            got += len(data)
+            kept.append(data)
+            if len(kept) > 20:
+                kept.clear()
+            if got >= size:
+                done.set_result(None)
+
+    async def main():
+        nonlocal got, done
+        with tempfile.TemporaryDirectory() as directory:
+            server = await loop.create_unix_server(Receiver, f"{directory}/socket")
+            transport, _ = await loop.create_unix_connection(asyncio.Protocol, f"{directory}/socket")
+            for _ in range(count):
+                got, done = 0, loop.create_future()
+                transport.write(bytes(size))
+                await done
+            transport.close()
+            server.close()
+            kept.clear()
+            await asyncio.sleep(0.01)
+    got, done, kept, size = 0, None, [], 200_000
+    loop.run_until_complete(main())
+
+
 def loops(loop, count):
     async def main():
         await asyncio.sleep(0)
@@ -218,7 +261,8 @@ def loops(loop, count):
 PARTS = [
     (call_soon_chain, 1_000_000), (call_soon_with_arguments, 1_000_000), (threadsafe, 200_000), (timers, 200_000),
     (failures, 20_000), (tasks, 200_000), (connections, 10_000), (refused, 2_000), (unix_connections, 5_000), (datagrams, 2_000),
-    (sockets, 5_000), (children, 200), (lookups, 2_000), (loops, 500),
+    (sockets, 5_000), (children, 200), (lookups, 2_000),
+    (jobs, 50_000), (large_messages, 2_000), (loops, 500),
 ]
 
 

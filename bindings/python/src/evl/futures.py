@@ -1,6 +1,7 @@
 """What the C part uses of Python."""
 
 import asyncio
+import concurrent.futures
 import socket
 import sys
 from asyncio import format_helpers
@@ -17,6 +18,18 @@ async def finish(started):
     if type(started) is Operation:
         return await started
     return started
+
+
+def _convert_error(error):
+    """What a future fails with whose function has raised error in another thread."""
+    if isinstance(error, StopIteration):
+        made = RuntimeError("StopIteration interacts badly with generators and cannot be raised into a Future")
+        made.__cause__ = error
+        return made
+    if type(error) in (concurrent.futures.CancelledError, concurrent.futures.InvalidStateError):
+        made = getattr(asyncio, type(error).__name__)(*error.args)
+        return made.with_traceback(error.__traceback__)
+    return error
 
 
 def _extract_stack():
@@ -36,5 +49,5 @@ def _resolve(address, family):
 
 _evl.set_classes(
     stream=StreamTransport, datagram=DatagramTransport, gaierror=socket.gaierror,
-    cancelled_error=asyncio.CancelledError, extract_stack=_extract_stack,
+    cancelled_error=asyncio.CancelledError, convert_error=_convert_error, extract_stack=_extract_stack,
     socket_info=socket_info, log_slow=_log_slow, resolve=_resolve)

@@ -15,6 +15,7 @@ from asyncio import constants, coroutines, events, format_helpers, futures, task
 from asyncio.log import logger
 
 from . import _evl
+from . import executor as executors
 from ._network import Network
 from ._sockets import Sockets
 from ._subprocess import Subprocesses
@@ -237,12 +238,13 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         if self.get_debug():
             self._check_callback(func, "run_in_executor")
         if executor is None:
-            executor = self._default_executor
             if self._executor_shutdown_called:
                 raise RuntimeError("Executor shutdown has been called")
+            executor = self._default_executor
             if executor is None:
-                executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
-                self._default_executor = executor
+                executors.check()
+                executors.loops.add(self)
+                return self._submit(func, args)
         return futures.wrap_future(executor.submit(func, *args), loop=self)
 
     def set_default_executor(self, executor):
@@ -256,6 +258,12 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:
+            ending = self._shut_pool_down(timeout)
+            try:
+                if ending is not None:
+                    await ending
+            except TimeoutError:
+                _warn_of_threads(timeout)
             return
         done = self.create_future()
 
@@ -277,8 +285,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         try:
             await tasks.wait_for(done, timeout)
         except TimeoutError:
-            warnings.warn(
-                f"The threads of the executor have not ended within {timeout} seconds.", RuntimeWarning, stacklevel=2)
+            _warn_of_threads(timeout)
             executor.shutdown(wait=False)
         else:
             thread.join()
@@ -377,6 +384,10 @@ def _in_its_context(context, handler, loop):
         handler(loop, context)
     else:
         of.run(handler, loop, context)
+
+
+def _warn_of_threads(timeout):
+    warnings.warn(f"The threads of the executor have not ended within {timeout} seconds.", RuntimeWarning, stacklevel=3)
 
 
 def _settle(future, error):

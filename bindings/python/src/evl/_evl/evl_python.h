@@ -15,6 +15,8 @@
 typedef struct {
     PyObject_HEAD
     evl_loop *loop;
+    /* Of threads for run_in_executor; NULL until it is needed. */
+    evl_executor *pool;
     /* While the loop waits. */
     PyThreadState *waiting;
     /* The exception that ends the run. */
@@ -59,6 +61,7 @@ typedef struct {
     PyObject *datagram;
     PyObject *gaierror;
     PyObject *cancelled_error;
+    PyObject *convert_error;
     PyObject *extract_stack;
     PyObject *socket_info;
     PyObject *log_slow;
@@ -121,6 +124,8 @@ typedef PyObject *(*Reader)(evl_future *future, void *data);
 /* Takes the reference to the future over. Returns the result when it is there already; else an Operation, which is to be
  * awaited. kept is held until then; view, when it is not NULL, is taken over, also on failure. */
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
+/* The same, but an Operation in any case. */
+PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
 PyObject *read_nothing(evl_future *future, void *data);
 PyObject *read_number(evl_future *future, void *data);
 int operation_ready(PyObject *module);
@@ -150,5 +155,9 @@ int datagram_ready(PyObject *module);
 /* process.c */
 extern PyMethodDef loop_process_methods[];
 int process_ready(PyObject *module);
+
+/* executor.c */
+extern PyMethodDef loop_executor_methods[];
+int executor_ready(PyObject *module);
 
 #endif

@@ -43,6 +43,7 @@ static void dealloc(Loop *self) {
         evl_loop_close(self->loop);
         evl_loop_unref(self->loop);
     }
+    evl_executor_unref(self->pool);
     clear(self);
     type->tp_free(self);
     Py_DECREF(type);
@@ -322,7 +323,7 @@ static int add_methods(PyMethodDef *table) {
 int loop_ready(PyObject *module) {
     Loop_Type = (PyTypeObject *)PyType_FromSpec(&specification);
     PyMethodDef *tables[] = {loop_run_methods,    loop_sock_methods,     loop_dns_methods,    loop_stream_methods,
-                             loop_server_methods, loop_datagram_methods, loop_process_methods};
+                             loop_server_methods, loop_datagram_methods, loop_process_methods, loop_executor_methods};
     for (size_t i = 0; Loop_Type != NULL && i < sizeof tables / sizeof *tables; i++)
         if (add_methods(tables[i]) < 0)
             return -1;

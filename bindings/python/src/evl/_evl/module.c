@@ -70,17 +70,19 @@ PyObject *fail(int code) {
 
 static PyObject *set_classes(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
-    static char *keywords[] = {"stream", "datagram", "gaierror", "cancelled_error", "extract_stack", "socket_info", "log_slow", "resolve",
+    static char *keywords[] = {"stream", "datagram", "gaierror", "cancelled_error", "convert_error", "extract_stack", "socket_info", "log_slow", "resolve",
                                NULL};
     Classes given;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOO", keywords, &given.stream, &given.datagram,
-                                     &given.gaierror, &given.cancelled_error, &given.extract_stack, &given.socket_info,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO", keywords, &given.stream, &given.datagram,
+                                     &given.gaierror, &given.cancelled_error, &given.convert_error, &given.extract_stack,
+                                     &given.socket_info,
                                      &given.log_slow, &given.resolve))
         return NULL;
     Py_INCREF(given.stream);
     Py_INCREF(given.datagram);
     Py_INCREF(given.gaierror);
     Py_INCREF(given.cancelled_error);
+    Py_INCREF(given.convert_error);
     Py_INCREF(given.extract_stack);
     Py_INCREF(given.socket_info);
     Py_INCREF(given.log_slow);
@@ -144,7 +146,7 @@ PyMODINIT_FUNC PyInit__evl(void) {
         return NULL;
     if (intern_names() < 0 || PyModule_AddStringConstant(module, "libevl_version", evl_version()) < 0 ||
         handle_ready(module) < 0 || loop_ready(module) < 0 || operation_ready(module) < 0 || stream_ready(module) < 0 ||
-        server_ready(module) < 0 || datagram_ready(module) < 0 || process_ready(module) < 0) {
+        server_ready(module) < 0 || datagram_ready(module) < 0 || process_ready(module) < 0 || executor_ready(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -131,13 +131,16 @@ static void on_done(evl_future *future, void *of) {
 }
 
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
-    if (evl_future_done(future)) {
-        PyObject *result = result_of(future, reader, data);
-        evl_future_unref(future);
-        if (view != NULL)
-            PyBuffer_Release(view);
-        return result;
-    }
+    if (!evl_future_done(future))
+        return operation_pending(loop, future, reader, data, kept, view);
+    PyObject *result = result_of(future, reader, data);
+    evl_future_unref(future);
+    if (view != NULL)
+        PyBuffer_Release(view);
+    return result;
+}
+
+PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
     PyObject *given[2] = {NULL, (PyObject *)loop};
     PyObject *self = PyObject_Vectorcall((PyObject *)Operation_Type, given + 1, PY_VECTORCALL_ARGUMENTS_OFFSET, names.loop_keyword);
     if (self == NULL) {

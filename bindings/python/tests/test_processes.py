@@ -1,0 +1,96 @@
+"""Children: who they are, and what runs in them before their program."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import evl
+
+
+def output(command, **options):
+    """What a shell's command line writes."""
+    async def main():
+        child = await asyncio.create_subprocess_shell(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        return (await child.communicate())[0].decode()
+    return evl.run(main())
+
+
+class Children(unittest.TestCase):
+    def test_umask(self):
+        before = os.umask(0o22)
+        try:
+            self.assertEqual(output("umask", umask=0o27), "0027\n")
+            self.assertEqual(output("umask", umask=0), "0000\n")
+            self.assertEqual(output("umask"), "0022\n")
+        finally:
+            self.assertEqual(os.umask(before), 0o22)
+
+    def test_preexec_fn(self):
+        self.assertEqual(output("/bin/pwd -P", preexec_fn=lambda: os.chdir("/")), "/\n")
+        self.assertEqual(
+            output("trap - INT; kill -INT $$; echo ignored", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)),
+            "ignored\n")
+
+    def test_preexec_fn_with_descriptors(self):
+        reader, writer = os.pipe()
+        self.assertEqual(output("echo child", preexec_fn=lambda: os.write(writer, b"before")), "child\n")
+        os.close(writer)
+        self.assertEqual(os.read(reader, 100), b"before")
+        os.close(reader)
+
+    def test_preexec_fn_that_fails(self):
+        with self.assertRaisesRegex(subprocess.SubprocessError, "Exception occurred in preexec_fn."):
+            output("echo never", preexec_fn=lambda: 1 / 0)
+        with self.assertRaises(TypeError):
+            output("echo never", preexec_fn=1)
+        with self.assertRaises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+    def test_preexec_fn_of_a_program_that_is_not_there(self):
+        async def main():
+            await asyncio.create_subprocess_exec("no_such_program_anywhere", preexec_fn=lambda: None)
+        with self.assertRaises(FileNotFoundError) as raised:
+            evl.run(main())
+        self.assertEqual(raised.exception.filename, "no_such_program_anywhere")
+
+    def test_pipesize(self):
+        async def main():
+            child = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=1 << 17)
+            try:
+                import fcntl
+                sizes = [fcntl.fcntl(child._transport.get_pipe_transport(fd)._fileno(), fcntl.F_GETPIPE_SZ) for fd in (0, 1)]
+            finally:
+                await child.communicate(b"")
+            return sizes
+        self.assertEqual(evl.run(main()), [1 << 17, 1 << 17])
+
+    @unittest.skipIf(os.geteuid() != 0, "only root becomes somebody else")
+    def test_users_and_groups(self):
+        self.assertEqual(output("id -u; id -g; id -G", user="nobody", group=65533, extra_groups=["daemon", 7]),
+                         "65534\n65533\n65533 1 7\n")
+        self.assertEqual(output("id -G", extra_groups=[]), f"{os.getegid()}\n")
+        with tempfile.TemporaryDirectory() as directory:
+            os.chmod(directory, 0o700)
+            self.assertIn("denied", output(f"ls {directory}", user=65534, group=65534, extra_groups=[]))
+
+    @unittest.skipIf(os.geteuid() == 0, "root becomes whoever it likes")
+    def test_users_without_permission(self):
+        with self.assertRaises(PermissionError):
+            output("id", user=0)
+
+    def test_what_is_no_user(self):
+        for options in (dict(user=-1), dict(group=-2), dict(extra_groups=[-3]), dict(startupinfo=object()), dict(creationflags=1)):
+            with self.assertRaises(ValueError, msg=options):
+                output("id", **options)
+        for options in (dict(user=1.5), dict(group=b"x"), dict(extra_groups="daemon")):
+            with self.assertRaises(TypeError, msg=options):
+                output("id", **options)
+        with self.assertRaises(KeyError):
+            output("id", user="no such user at all")
+
+
+if __name__ == "__main__":
+    unittest.main()
