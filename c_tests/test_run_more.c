@@ -237,7 +237,7 @@ TEST(a_failing_timer_is_logged_with_its_deadline) {
     CHECK_INT(logged.count, 1);
     CHECK_INT(logged.level, EVL_LOG_ERROR);
     CHECK(strstr(logged.text, "no luck") != NULL && strstr(logged.text, "<TimerHandle") != NULL);
-    CHECK(strstr(logged.text, "unlucky") != NULL && strstr(logged.text, "EIO") != NULL);
+    CHECK(strstr(logged.text, "unlucky") != NULL && strstr(logged.text, "EIO") != NULL && strstr(logged.text, "when=") != NULL);
     evl_timer_unref(timer);
     end_loop(loop);
 }
