@@ -329,11 +329,11 @@ static void write_inside(void *arg) {
 
 TEST(pause_comes_before_write_returns) {
     begin();
-    CHECK_CODE(evl_transport_set_write_buffer_limits(a.transport, 4, -1), 0);
+    CHECK_CODE(evl_transport_set_write_buffer_limits(a.transport, 5, -1), 0);
     answer(WRITES, -EAGAIN);
     CHECK_CODE(evl_loop_call_soon(loop, write_inside, NULL, NULL, NULL, NULL), 0);
     idle(loop);
-    CHECK_TRACE("before pause between after resume");
+    CHECK_TRACE("before between pause after resume");
     end();
 }
 
