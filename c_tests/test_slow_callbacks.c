@@ -3,18 +3,19 @@
 #include "reading.h"
 #include "datagrams.h"
 
+/* What was called slow, as far as there is room. */
 static struct {
-    int count, level;
-    char text[500];
+    int count;
+    char text[8][300];
 } logged;
 
 static void on_log(int level, const char *message, void *arg) {
     (void)arg;
-    if (strstr(message, "took") == NULL)
+    if (strstr(message, " took ") == NULL)
         return; /* debug mode says more than this is about */
-    logged.count++;
-    logged.level = level;
-    snprintf(logged.text, sizeof logged.text, "%s", message);
+    CHECK_INT(level, EVL_LOG_WARNING);
+    if (logged.count < 8)
+        snprintf(logged.text[logged.count++], sizeof logged.text[0], "%s", message);
 }
 
 static evl_loop *loop;
@@ -48,14 +49,16 @@ static void dawdle(void) {
     while ((now.tv_sec - begun.tv_sec) * 1000000000L + (now.tv_nsec - begun.tv_nsec) < limit() + 1000000L);
 }
 
-/* It was called once, and reported once, by a name. */
+/* It was called once, and reported once, by a name. (A machine that is busy may make other things slow.) */
 static void check_reported(const char *name) {
+    int i, found = 0;
+    for (i = 0; i < logged.count; i++) {
+        CHECK(strncmp(logged.text[i], "Executing ", 10) == 0 && strstr(logged.text[i], " seconds") != NULL);
+        found += strstr(logged.text[i], name) != NULL;
+    }
     CHECK_INT(calls, 1);
-    CHECK_INT(logged.count, 1);
-    CHECK_INT(logged.level, EVL_LOG_WARNING);
-    CHECK(strncmp(logged.text, "Executing ", 10) == 0 && strstr(logged.text, " took 0.") != NULL);
-    if (!CHECK(strstr(logged.text, name) != NULL))
-        printf("%s\n", logged.text);
+    if (!CHECK_INT(found, 1))
+        printf("%s is not in: %s\n", name, logged.text[0]);
     memset(&logged, 0, sizeof logged);
     calls = 0;
     CHECK_CODE(evl_loop_set_slow_callback_duration(loop, EVL_SECONDS(100)), 0);
