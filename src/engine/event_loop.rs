@@ -156,6 +156,8 @@ pub(crate) struct State {
     /// Iterations since the last poll, and when that was.
     pub(super) unpolled: u32,
     pub(super) polled_at: i64,
+    /// When a slow callback was told of last.
+    pub(super) slow_told_at: i64,
     pub(super) before_wait: Option<CallFn>,
     pub(super) after_wait: Option<CallFn>,
     // These are shared with the call that is under way: it may replace them, and its arg is released after it.
@@ -217,6 +219,7 @@ impl EventLoop {
             counters: Counters::default(),
             unpolled: 0,
             polled_at: 0,
+            slow_told_at: i64::MIN,
             before_wait: None,
             after_wait: None,
             wait_arg: None,

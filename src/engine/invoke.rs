@@ -281,7 +281,7 @@ impl Owned<'_> {
 
     /// Calls a callback that has a context, or in debug mode.
     fn call_elaborately(&self, thread: &Thread, handle: &Handle, function: callback::CallFn) -> Result<()> {
-        let started = self.event_loop().debug().then(clock::monotonic);
+        let started = self.stopwatch();
         // SAFETY: the word stays in the cell, which is kept by running.
         let entered = unsafe { Frame::enter(thread, handle.context.as_ptr()) }.map(|frame| {
             // SAFETY: the host gave both to be called together.
@@ -295,9 +295,7 @@ impl Owned<'_> {
         if let Err(error) = entered {
             told = exception::call_handler(self, &Report::new(error, "The context of a callback is in use", handle));
         }
-        if let Some(started) = started {
-            self.report_slow(handle, clock::monotonic() - started);
-        }
+        self.report_slow(started, || handle.repr());
         told
     }
 
@@ -311,11 +309,33 @@ impl Owned<'_> {
         if handle.has(STARTED) { Ok(()) } else { self.next_tick(handle) }
     }
 
+    /// When a callback of the host's begins, in debug mode: for [`Owned::report_slow`].
+    #[inline]
+    pub(crate) fn stopwatch(&self) -> Option<i64> {
+        self.event_loop().debug().then(clock::monotonic)
+    }
+
+    /// A callback has returned: the log is told when it was slow. Of callbacks inside of each other, the innermost is told of, which has
+    /// the best name.
+    #[inline]
+    pub(crate) fn report_slow(&self, started: Option<i64>, what: impl FnOnce() -> String) {
+        if let Some(started) = started {
+            self.consider_slow(started, what);
+        }
+    }
+
     #[cold]
-    fn report_slow(&self, handle: &Handle, took: i64) {
-        if took >= self.event_loop().slow_callback() {
+    fn consider_slow(&self, started: i64, what: impl FnOnce() -> String) {
+        let now = clock::monotonic();
+        let took = now - started;
+        // After a fork the loop is not to be touched.
+        if took < self.event_loop().slow_callback() || !self.event_loop().is_owned_here() {
+            return;
+        }
+        let told_at = self.with(|state| std::mem::replace(&mut state.slow_told_at, now));
+        if told_at < started {
             let (seconds, rest) = (took / 1_000_000_000, took / 1_000_000 % 1000);
-            self.log(debug::WARNING, &format!("Executing {} took {seconds}.{rest:03} seconds", handle.repr()));
+            self.log(debug::WARNING, &format!("Executing {} took {seconds}.{rest:03} seconds", what()));
         }
     }
 

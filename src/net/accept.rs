@@ -114,8 +114,10 @@ fn accept(fd: c_int) -> Result<Option<Socket>> {
 /// Makes a connection a transport. False: the loop is not to be touched any more.
 fn welcome(server: &Arc<Server>, lp: &Owned, socket: Socket) -> bool {
     let factory = &server.factory;
+    let started = lp.stopwatch();
     // SAFETY: the context stays in the server, which the watcher keeps; the host gave function and arg together.
     let called = unsafe { lp.call_host(server.context.as_ptr(), || ((factory.make)(factory), lp.capture(None))) };
+    lp.report_slow(started, || "the factory of a server's protocols".into());
     if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
         return false;
     }

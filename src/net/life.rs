@@ -107,8 +107,10 @@ impl Transport {
     ) -> Option<c_int> {
         let (this, arg) = (self.pointer(), self.arg());
         self.calls.set(self.calls.get() + 1);
+        let started = lp.stopwatch();
         // SAFETY: the word stays in the transport, which the caller has a reference of, or in the process of the protocol.
         let called = unsafe { lp.call_host(self.context_at(), || host(this, arg)) };
+        lp.report_slow(started, || format!("{name} of {}", self.repr()));
         self.called(lp, name, fatal, called)
     }
 
@@ -121,8 +123,10 @@ impl Transport {
     ) -> Option<c_int> {
         let (this, arg) = (self.pointer(), self.arg());
         self.calls.set(self.calls.get() + 1);
+        let started = lp.stopwatch();
         // SAFETY: as above.
         let called = unsafe { lp.call_host_within(self.context_at(), || host(this, arg)) };
+        lp.report_slow(started, || format!("{name} of {}", self.repr()));
         self.called(lp, name, false, called)
     }
 

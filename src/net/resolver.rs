@@ -221,6 +221,10 @@ unsafe fn ask(arg: *mut c_void) -> Outcome {
         }
         libc::freeaddrinfo(first);
     }
+    if list.is_empty() {
+        // Success without an address of a family that is known: whoever asks takes the first one.
+        return failure(Error::EAI_NODATA, query.host.as_deref().or(query.service.as_deref()));
+    }
     Outcome::object(Shape::Addresses, Addresses(list))
 }
 

@@ -281,8 +281,10 @@ impl Process {
     /// Calls a function of the protocol. False: nothing of the process is to be touched any more.
     fn call(&self, lp: &Owned, name: &str, host: &mut dyn FnMut(*mut Process, *mut c_void)) -> bool {
         let (this, arg) = (self.pointer(), self.arg());
+        let started = lp.stopwatch();
         // SAFETY: the word stays in the process, which the caller has a reference of.
         let called = unsafe { lp.call_host(self.context.as_ptr(), || host(this, arg)) };
+        lp.report_slow(started, || format!("{name} of {}", self.repr()));
         if is_broken() {
             return false;
         }

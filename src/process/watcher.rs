@@ -291,8 +291,10 @@ impl Handler {
         };
         // SAFETY: the owner's; it is dropped after the call.
         let arg = unsafe { (*self.arg.get()).pointer() };
+        let started = lp.stopwatch();
         // SAFETY: the word stays in the handler; the host gave the callback with its arg.
         let called = unsafe { lp.call_host(self.context.as_ptr(), || (self.callback)(pid, code, arg)) };
+        lp.report_slow(started, || format!("the callback of child {pid}"));
         if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
             return;
         }

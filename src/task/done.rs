@@ -107,7 +107,7 @@ impl Future {
             // SAFETY: a future begins with its class, and that with how it is run; the reference was taken above.
             return unsafe { lp.call_runnable(ptr::from_ref(self).cast_mut().cast(), context) };
         }
-        lp.call_internal(call_first, ptr::from_ref(self).cast_mut().cast(), Some(free_first), context)
+        lp.call_internal(time_first, ptr::from_ref(self).cast_mut().cast(), Some(free_first), context)
     }
 
     #[cold]
@@ -157,6 +157,27 @@ unsafe extern "C-unwind" fn call_first(arg: *mut c_void) {
     }
 }
 
+/// [`call_first`] in debug mode.
+unsafe extern "C-unwind" fn time_first(future: *mut c_void) {
+    // SAFETY: as there.
+    unsafe { timed(future.cast(), || call_first(future)) };
+}
+
+/// Calls a callback of a future; if it is slow, that is told.
+///
+/// # Safety
+/// The caller has a reference of the future.
+unsafe fn timed(future: *mut Future, call: impl FnOnce()) {
+    // SAFETY: a future keeps its loop's memory.
+    let owned = unsafe { &*(*future).event_loop() }.enter().ok();
+    let started = owned.as_ref().and_then(Owned::stopwatch);
+    call();
+    if let Some(lp) = owned {
+        // SAFETY: by this function's contract.
+        lp.report_slow(started, || unsafe { (*future).repr() });
+    }
+}
+
 /// What the ready queue does with a future: calls its first callback.
 pub(super) const FIRST: Runnable = Runnable {
     run: |future| {
@@ -190,6 +211,6 @@ unsafe extern "C-unwind" fn call_later(arg: *mut c_void) {
         let later = &*arg.cast::<Later>();
         (later.future.cast_mut(), later.done.function, later.done.arg)
     };
-    // SAFETY: the host gave both together.
-    guarded(|| unsafe { function(future, arg) });
+    // SAFETY: the host gave both together; the entry has a reference of the future.
+    unsafe { timed(future, || guarded(|| function(future, arg))) };
 }

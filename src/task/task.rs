@@ -219,9 +219,11 @@ impl Task {
         let outside = lp.with(|state| std::mem::replace(&mut state.operations.current_task, this.cast()));
         // SAFETY: nobody writes it but this and the owner's functions.
         let arg = unsafe { (*self.arg.get()).pointer() };
+        let started = lp.stopwatch();
         // SAFETY: the context stays in the task, which the loop keeps while it is not done. Step and arg were given together.
         let called =
             unsafe { lp.call_host(self.context.as_ptr(), || (self.step)(this.cast_mut(), status, arg, &raw mut next)) };
+        lp.report_slow(started, || self.future.repr());
         lp.with(|state| state.operations.current_task = outside);
         // SAFETY: the step has given the reference away.
         let next = (!next.is_null()).then(|| unsafe { FutureRef::from_raw(next) });

@@ -309,6 +309,7 @@ impl Datagram {
         let arg = unsafe { (*self.arg.get()).pointer() };
         let at = self.context.as_ptr();
         self.calls.set(self.calls.get() + 1);
+        let started = lp.stopwatch();
         // SAFETY: the word stays in the endpoint, which the caller has a reference of.
         let called = unsafe {
             match within {
@@ -316,6 +317,7 @@ impl Datagram {
                 true => lp.call_host_within(at, || host(this, arg)),
             }
         };
+        lp.report_slow(started, || format!("{name} of {}", self.repr()));
         self.calls.set(self.calls.get() - 1);
         if thread::current().attention.get() & (thread::FORKED | thread::BROKEN) != 0 {
             return None;
