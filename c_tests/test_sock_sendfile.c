@@ -183,10 +183,11 @@ TEST(sendfile_that_waits_and_is_cancelled) {
 TEST(sendfile_of_what_cannot_be_sent) {
     evl_loop *loop = real_loop();
     evl_future *future = (evl_future *)loop;
-    int fds[2], pipes[2], blocking[2], file = random_file(10, 1, NULL), closed = dup(file), directory = open("/", O_RDONLY);
+    int fds[2], pipes[2], blocking[2], datagrams[2], file = random_file(10, 1, NULL), closed = dup(file), directory = open("/", O_RDONLY);
     char detail[200];
     unix_pair(fds);
     REQUIRE(pipe(pipes) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, blocking) == 0);
+    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, datagrams) == 0);
     close(closed);
     CHECK_CODE(evl_loop_sock_sendfile(loop, fds[0], closed, 0, 0, &future), -EBADF);
     CHECK_CODE(evl_loop_sock_sendfile(loop, fds[0], -1, 0, 0, &future), -EBADF);
@@ -197,6 +198,7 @@ TEST(sendfile_of_what_cannot_be_sent) {
     CHECK_CODE(evl_loop_sock_sendfile(loop, fds[0], file, 0, -1, &future), -EINVAL);
     CHECK_CODE(evl_loop_sock_sendfile(loop, fds[0], file, INT64_MAX, 1, &future), -EINVAL);
     CHECK_CODE(evl_loop_sock_sendfile(loop, pipes[1], file, 0, 0, &future), -ENOTSOCK);
+    CHECK_CODE(evl_loop_sock_sendfile(loop, datagrams[0], file, 0, 0, &future), -EINVAL);
     CHECK_CODE(evl_loop_sock_sendfile(loop, closed, file, 0, 0, &future), -EBADF);
     CHECK_CODE(evl_loop_sock_sendfile(loop, blocking[0], file, 0, 0, &future), -EINVAL);
     CHECK(evl_error_detail(detail, sizeof detail) > 0);
@@ -207,6 +209,7 @@ TEST(sendfile_of_what_cannot_be_sent) {
     close_pair(fds);
     close_pair(pipes);
     close_pair(blocking);
+    close_pair(datagrams);
     close(file);
     close(directory);
     end_loop(loop);

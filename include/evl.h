@@ -2063,8 +2063,8 @@ EVL_API int evl_loop_sock_accept(evl_loop *event_loop, int fd, evl_future **out)
 // The file is a regular one or a block device; it must stay open until the future is done, and its own
 // position is neither used nor moved. It is sent by sendfile(2); where the kernel cannot do that for the file,
 // it is read in the loop's thread and sent. fd must be non-blocking. Rules and errors as
-// evl_loop_sock_sendall; -EINVAL also when fd is blocking, offset or count negative, or file_fd another kind
-// of file.
+// evl_loop_sock_sendall; -EINVAL also when fd is blocking or no stream socket, offset or count negative, or
+// file_fd another kind of file.
 EVL_API
 int evl_loop_sock_sendfile(evl_loop *event_loop,
                            int fd,

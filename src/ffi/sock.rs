@@ -166,8 +166,8 @@ pub unsafe extern "C-unwind" fn evl_loop_sock_accept(
 /// The file is a regular one or a block device; it must stay open until the future is done, and its own
 /// position is neither used nor moved. It is sent by sendfile(2); where the kernel cannot do that for the file,
 /// it is read in the loop's thread and sent. fd must be non-blocking. Rules and errors as
-/// evl_loop_sock_sendall; -EINVAL also when fd is blocking, offset or count negative, or file_fd another kind
-/// of file.
+/// evl_loop_sock_sendall; -EINVAL also when fd is blocking or no stream socket, offset or count negative, or
+/// file_fd another kind of file.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn evl_loop_sock_sendfile(
     event_loop: *mut evl_loop,

@@ -85,7 +85,9 @@ impl Sock {
             Action::Recv(_) | Action::Send(_) => Ok(()),
             Action::Connect(_) | Action::Accept => require_nonblocking(self.fd),
             Action::SendFile(sendfile) => {
-                require_socket(self.fd)?;
+                if kind_of(self.fd)? != libc::SOCK_STREAM {
+                    return Err(Error::INVALID.detail(|| "sendfile sends to stream sockets".into()));
+                }
                 require_nonblocking(self.fd)?;
                 sendfile.check()
             }
@@ -233,10 +235,6 @@ fn require_nonblocking(fd: c_int) -> Result<()> {
         return Err(Error::INVALID.detail(|| "the socket must be non-blocking".into()));
     }
     Ok(())
-}
-
-fn require_socket(fd: c_int) -> Result<()> {
-    socket_option(fd, libc::SO_TYPE).map(|_| ())
 }
 
 /// SOCK_STREAM, SOCK_DGRAM or another.
