@@ -16,7 +16,7 @@ from .server import Server
 try:
     import ssl as ssl_module
 except ImportError:
-    ssl_module = None
+    ssl_module = None  # type: ignore[assignment]
 
 _CHUNK = 16 * 1024
 

@@ -11,7 +11,7 @@ from .futures import Operation, finish
 try:
     import ssl
 except ImportError:
-    ssl = None
+    ssl = None  # type: ignore[assignment]
 
 _CHUNK = 256 * 1024
 # What libevl says of an address that cannot be bound or connected to.

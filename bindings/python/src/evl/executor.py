@@ -10,7 +10,7 @@ from . import _evl
 
 _numbers = itertools.count()
 # Loops that have had a pool.
-loops = weakref.WeakSet()
+loops: "weakref.WeakSet[object]" = weakref.WeakSet()
 _ending = False
 
 
@@ -44,5 +44,5 @@ def _at_exit():
 
 
 _evl.set_thread_functions(_begin_thread, _end_thread)
-threading._register_atexit(_at_exit)
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 os.register_at_fork(after_in_child=_evl.forget_threads)
