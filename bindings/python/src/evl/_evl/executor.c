@@ -16,7 +16,11 @@ static PyObject *begin_thread, *end_thread;
 /* --- threads */
 
 /* The interpreter's state of a thread of a pool. */
-static pthread_key_t own_state;
+static __thread PyThreadState *own_state;
+/* Glibc's: has a function called when the thread ends, before the keys of pthread_key_create are emptied, one of which the interpreter
+ * uses. */
+extern int __cxa_thread_atexit_impl(void (*function)(void *), void *arg, void *library);
+extern void *__dso_handle;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER;
 /* How many threads have such a state, and how many jobs have not ended. */
@@ -48,32 +52,30 @@ static void count(int *what, int more) {
 }
 
 /* The thread ends. */
-static void leave_python(void *of) {
-    PyThreadState *state = of;
+static void leave_python(void *unused) {
+    (void)unused;
     if (Py_IsInitialized() && !is_finalizing()) {
-        /* With another state: what tells the interpreter that this thread has the first one is gone already. */
-        PyGILState_STATE last = PyGILState_Ensure();
+        PyEval_RestoreThread(own_state);
+        own_state = NULL;
         call_and_forget(end_thread);
-        PyThreadState_Clear(state);
-        PyThreadState_Delete(state);
-        PyGILState_Release(last);
+        PyGILState_Release(PyGILState_UNLOCKED);
     }
     count(&living, -1);
 }
 
 /* Takes the interpreter's lock, on a thread of a pool. */
 static void enter_python(const sigset_t *signals) {
-    PyThreadState *state = pthread_getspecific(own_state);
-    if (state != NULL) {
-        PyEval_RestoreThread(state);
+    if (own_state != NULL) {
+        PyEval_RestoreThread(own_state);
         return;
     }
     /* What jobs start must not inherit that libevl's threads block all signals. */
     pthread_sigmask(SIG_SETMASK, signals, NULL);
     count(&living, 1);
-    /* It is given up by leave_python. */
+    __cxa_thread_atexit_impl(leave_python, NULL, &__dso_handle);
+    /* It is given back by leave_python. */
     (void)PyGILState_Ensure();
-    pthread_setspecific(own_state, PyThreadState_Get());
+    own_state = PyThreadState_Get();
     call_and_forget(begin_thread);
 }
 
@@ -244,7 +246,7 @@ static PyObject *forget_threads(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
     pthread_mutex_init(&lock, NULL);
     pthread_cond_init(&fewer, NULL);
-    living = pthread_getspecific(own_state) != NULL;
+    living = own_state != NULL;
     jobs = 0;
     Py_RETURN_NONE;
 }
@@ -270,9 +272,5 @@ static PyMethodDef functions[] = {
 };
 
 int executor_ready(PyObject *module) {
-    if (pthread_key_create(&own_state, leave_python) != 0) {
-        PyErr_SetString(PyExc_ImportError, "no more thread-local data");
-        return -1;
-    }
     return PyModule_AddFunctions(module, functions);
 }
