@@ -28,6 +28,7 @@ have() {
     netcat-openbsd) command -v nc ;;
     libhiredis-dev) pkg-config --exists hiredis ;;
     libcurl4-openssl-dev) pkg-config --exists libcurl ;;
+    postgresql) command -v initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }
@@ -53,12 +54,18 @@ ensure_packages() {
 
 # offer_packages <Debian package>...: installs what is missing when it may, starting no service; it is fine when it may not.
 offer_packages() {
-  local package
+  local package clusters=/etc/postgresql-common/createcluster.d
   for package in "$@"; do
     if ! have "$package" && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
       say "installing $package"
       apt-get update -qq || true
+      # PostgreSQL is to make no cluster either; what says so stays no longer than the installation.
+      if [ "$package" = postgresql ]; then
+        mkdir -p "$clusters"
+        echo "create_main_cluster = off" >"$clusters/evl.conf"
+      fi
       DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$package" >/dev/null || true
+      rm -f "$clusters/evl.conf"
     fi
   done
 }

@@ -393,6 +393,14 @@ class Life(unittest.TestCase):
         with self.assertRaises(RuntimeError):
             evl.run(inside())
 
+    def test_the_task_that_is_run_can_be_told(self):
+        # By its callback, which is how anyio does it: threads that it makes last as long as that task.
+        async def main():
+            [(callback, _)] = asyncio.current_task()._callbacks
+            return callback
+
+        self.assertIs(evl.run(main()), asyncio.base_events._run_until_complete_cb)
+
     def test_policy(self):
         evl.install()
         try:

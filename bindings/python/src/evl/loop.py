@@ -12,6 +12,7 @@ import traceback
 import warnings
 import weakref
 from asyncio import constants, coroutines, events, format_helpers, futures, tasks
+from asyncio.base_events import _run_until_complete_cb
 from asyncio.log import logger
 
 from . import _evl
@@ -21,13 +22,6 @@ from ._sockets import Sockets
 from ._subprocess import Subprocesses
 
 __all__ = ("EventLoop",)
-
-
-def _stop_when_done(future):
-    if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
-        # It ends the run by itself; a stop would end the next one.
-        return
-    futures._get_loop(future).stop()
 
 
 class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEventLoop):
@@ -93,7 +87,8 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         if own:
             # What it raises is raised here; nobody needs to hear that it is pending, too.
             future._log_destroy_pending = False
-        future.add_done_callback(_stop_when_done)
+        # asyncio's own: anyio knows the task that a loop is run for by it.
+        future.add_done_callback(_run_until_complete_cb)
         try:
             self.run_forever()
         except BaseException:
@@ -102,7 +97,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
                 future.exception()
             raise
         finally:
-            future.remove_done_callback(_stop_when_done)
+            future.remove_done_callback(_run_until_complete_cb)
         if not future.done():
             raise RuntimeError("Event loop stopped before Future completed.")
         return future.result()
