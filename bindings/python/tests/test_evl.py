@@ -242,6 +242,20 @@ class Signals(LoopTest):
         with self.assertRaises(KeyboardInterrupt):
             self.loop.run_forever()
 
+    def test_any_exception_of_a_handler_of_python_ends_the_run(self):
+        class Own(Exception):
+            pass
+
+        def handler(number, frame):
+            raise Own
+        before = signal.signal(signal.SIGUSR2, handler)
+        self.addCleanup(signal.signal, signal.SIGUSR2, before)
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        with self.assertRaises(Own):
+            self.loop.run_until_complete(asyncio.sleep(10))
+        self.assertFalse(self.loop.is_running())
+        self.run_once()
+
     def test_the_wakeup_descriptor_is_put_back(self):
         here, there = socket.socketpair()
         there.setblocking(False)

@@ -16,9 +16,8 @@ void loop_end_wait(void *of) {
     self->waiting = NULL;
 }
 
-bool loop_takes_exit(Loop *self) {
-    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) && !PyErr_ExceptionMatches(PyExc_SystemExit))
-        return false;
+/* The exception that is set ends the run. */
+static void end_run(Loop *self) {
     PyObject *type, *exception, *traceback;
     PyErr_Fetch(&type, &exception, &traceback);
     PyErr_NormalizeException(&type, &exception, &traceback);
@@ -32,6 +31,12 @@ bool loop_takes_exit(Loop *self) {
     } else {
         Py_DECREF(exception);
     }
+}
+
+bool loop_takes_exit(Loop *self) {
+    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) && !PyErr_ExceptionMatches(PyExc_SystemExit))
+        return false;
+    end_run(self);
     return true;
 }
 
@@ -90,11 +95,11 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
     Py_XDECREF(raised);
 }
 
-/* A signal that Python handles has come: it wrote to the descriptor given to signal.set_wakeup_fd. */
+/* A signal that Python handles has come: it wrote to the descriptor given to signal.set_wakeup_fd. Whatever its handler raises
+ * ends the run: asyncio's loop is in select() then, and run_forever raises it. */
 static void on_wakeup(void *of) {
-    Loop *self = of;
-    if (PyErr_CheckSignals() < 0 && !loop_takes_exit(self))
-        loop_tell(self, "Unhandled exception in a signal handler", NULL, "handle");
+    if (PyErr_CheckSignals() < 0)
+        end_run(of);
 }
 
 typedef struct {
