@@ -40,6 +40,8 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         self._asyncgens = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         self._servers = weakref.WeakSet()
+        # By descriptor and direction: what was given to add_reader and add_writer, which can be removed when it is closed.
+        self._watched = {}
         self._wakeup = None
         self._origin_depth = None
         self.set_debug(coroutines._is_debug_mode())
@@ -117,6 +119,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         for server in list(self._servers):
             server._forget()
         self._close()
+        self._watched.clear()
         if self._wakeup is not None:
             for fd in self._wakeup:
                 os.close(fd)
@@ -196,7 +199,21 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
 
     def _watch_object(self, fileobj, writer, callback, args):
         self._check_closed()
-        self._watch(_descriptor(fileobj), writer, callback, args)
+        fd = _descriptor(fileobj)
+        self._watch(fd, writer, callback, args)
+        self._watched[fd, writer] = fileobj
+
+    def _unwatch_object(self, fileobj, writer):
+        try:
+            fd = _descriptor(fileobj)
+        except ValueError:
+            # Closed meanwhile.
+            known = [key for key, watched in self._watched.items() if watched is fileobj and key[1] is writer]
+            if not known:
+                raise
+            fd = known[0][0]
+        self._watched.pop((fd, writer), None)
+        return self._unwatch(fd, writer)
 
     def add_reader(self, fd, callback, *args):
         """Has callback(*args) called whenever fd is readable."""
@@ -208,11 +225,11 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
 
     def remove_reader(self, fd):
         """Removes the reader of fd; says whether there was one."""
-        return self._unwatch(_descriptor(fd), False)
+        return self._unwatch_object(fd, False)
 
     def remove_writer(self, fd):
         """Removes the writer of fd; says whether there was one."""
-        return self._unwatch(_descriptor(fd), True)
+        return self._unwatch_object(fd, True)
 
     def add_signal_handler(self, sig, callback, *args):
         """Has callback(*args) called in the loop when the process receives a signal."""

@@ -19,6 +19,8 @@ typedef struct {
     PyThreadState *waiting;
     /* The exception that ends the run. */
     PyObject *raised;
+    /* Socket operations that wait. */
+    struct Operation *pending;
     bool debug;
     bool running;
     unsigned long thread;
@@ -79,6 +81,8 @@ typedef struct {
 extern Names names;
 
 /* module.c */
+/* Raised when a descriptor is used by somebody else. */
+extern PyObject *Busy;
 void release_object(void *object);
 PyObject *exception_of(int code, const char *message);
 PyObject *fail(int code);
@@ -117,6 +121,9 @@ typedef PyObject *(*Reader)(evl_future *future, void *data);
 /* Takes the reference to the future over. Returns the result when it is there already; else an Operation, which is to be
  * awaited. kept is held until then; view, when it is not NULL, is taken over. */
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
+/* Has what waits for a descriptor wait for nothing, as asyncio's does when its reader or writer is removed: whether there was
+ * any. */
+bool operation_strand(Loop *loop, int fd, bool writer);
 PyObject *read_nothing(evl_future *future, void *data);
 PyObject *read_number(evl_future *future, void *data);
 int operation_ready(PyObject *module);

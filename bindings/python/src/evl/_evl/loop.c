@@ -217,21 +217,21 @@ static PyObject *watch(Loop *self, PyObject *args) {
     PyObject *callback, *tuple;
     if (!PyArg_ParseTuple(args, "ipOO!", &fd, &writer, &callback, &PyTuple_Type, &tuple))
         return NULL;
-    Handle *handle = handle_make(Handle_Type, self, callback, ((PyTupleObject *)tuple)->ob_item, PyTuple_GET_SIZE(tuple), NULL);
-    if (handle == NULL)
-        return NULL;
-    Py_INCREF(handle);
-    int code = writer ? evl_loop_add_writer(self->loop, fd, handle_run, handle, handle_release, NULL, NULL)
-                      : evl_loop_add_reader(self->loop, fd, handle_run, handle, handle_release, NULL, NULL);
-    if (code == EVL_EBUSY) {
+    for (;;) {
+        Handle *handle = handle_make(Handle_Type, self, callback, ((PyTupleObject *)tuple)->ob_item, PyTuple_GET_SIZE(tuple), NULL);
+        if (handle == NULL)
+            return NULL;
+        Py_INCREF(handle);
+        int code = writer ? evl_loop_add_writer(self->loop, fd, handle_run, handle, handle_release, NULL, NULL)
+                          : evl_loop_add_reader(self->loop, fd, handle_run, handle, handle_release, NULL, NULL);
+        if (code >= 0)
+            return (PyObject *)handle;
         Py_DECREF(handle);
-        return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
+        if (code != EVL_EBUSY)
+            return fail(code);
+        if (!operation_strand(self, fd, writer))
+            return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
     }
-    if (code < 0) {
-        Py_DECREF(handle);
-        return fail(code);
-    }
-    return (PyObject *)handle;
 }
 
 /* _unwatch(fd, writer): whether there was one. */
@@ -242,8 +242,11 @@ static PyObject *unwatch(Loop *self, PyObject *args) {
     if (evl_loop_is_closed(self->loop))
         Py_RETURN_FALSE;
     int code = writer ? evl_loop_remove_writer(self->loop, fd) : evl_loop_remove_reader(self->loop, fd);
-    if (code == EVL_EBUSY)
-        return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
+    if (code == EVL_EBUSY) {
+        if (!operation_strand(self, fd, writer))
+            return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
+        code = 1;
+    }
     return code < 0 ? fail(code) : PyBool_FromLong(code);
 }
 

@@ -7,6 +7,7 @@
 
 Classes classes;
 Names names;
+PyObject *Busy;
 
 void release_object(void *object) {
     PyGILState_STATE state = PyGILState_Ensure();
@@ -34,6 +35,8 @@ PyObject *exception_of(int code, const char *message) {
                                      "Non-thread-safe operation invoked on an event loop other than the current one");
     case EVL_ERUNNING:
         return PyObject_CallFunction(PyExc_RuntimeError, "s", "This event loop is already running");
+    case EVL_EBUSY:
+        return PyObject_CallFunction(Busy, "s", message != NULL && message[0] != '\0' ? message : evl_strerror(code));
     case EVL_ECANCELLED:
         return PyObject_CallNoArgs(classes.cancelled_error);
     case -ENOMEM:
@@ -138,7 +141,8 @@ PyMODINIT_FUNC PyInit__evl(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL)
         return NULL;
-    if (intern_names() < 0 || PyModule_AddStringConstant(module, "libevl_version", evl_version()) < 0 ||
+    Busy = PyErr_NewException("evl._evl.Busy", PyExc_RuntimeError, NULL);
+    if (Busy == NULL || PyModule_AddObjectRef(module, "Busy", Busy) < 0 || intern_names() < 0 || PyModule_AddStringConstant(module, "libevl_version", evl_version()) < 0 ||
         handle_ready(module) < 0 || loop_ready(module) < 0 || operation_ready(module) < 0 || stream_ready(module) < 0 ||
         server_ready(module) < 0 || datagram_ready(module) < 0 || process_ready(module) < 0) {
         Py_DECREF(module);

@@ -3,7 +3,7 @@
 
 #include <sys/socket.h>
 
-typedef struct {
+typedef struct Operation {
     PyObject_HEAD
     Loop *loop;
     evl_future *future;
@@ -14,6 +14,11 @@ typedef struct {
     Py_buffer view;
     Reader reader;
     void *data;
+    /* Of a socket operation that waits: its place in the loop's list. */
+    struct Operation *next, **link;
+    int fd;
+    bool writer;
+    bool stranded;
 } Operation;
 
 static PyTypeObject *Operation_Type;
@@ -26,8 +31,18 @@ static int traverse(Operation *self, visitproc visit, void *arg) {
     return 0;
 }
 
+static void unlink_operation(Operation *self) {
+    if (self->link == NULL)
+        return;
+    *self->link = self->next;
+    if (self->next != NULL)
+        self->next->link = self->link;
+    self->link = NULL;
+}
+
 /* Its end: evl does not use anything of it any more. */
 static int clear(Operation *self) {
+    unlink_operation(self);
     Py_CLEAR(self->waiter);
     Py_CLEAR(self->kept);
     if (self->view.obj != NULL)
@@ -79,6 +94,11 @@ static void on_done(evl_future *future, void *of) {
     if (waiter == NULL)
         return;
     self->waiter = NULL;
+    if (self->stranded) {
+        Py_DECREF(waiter);
+        clear(self);
+        return;
+    }
     PyObject *done = PyObject_CallMethodNoArgs(waiter, names.done);
     if (done == Py_True || done == NULL) {
         answer = done;
@@ -111,7 +131,8 @@ static void on_done(evl_future *future, void *of) {
     Py_XDECREF(loop);
 }
 
-PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
+static PyObject *begin(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view, int fd,
+                       bool writer) {
     Operation *self = NULL;
     PyObject *waiter = NULL, *result = NULL;
     if (evl_future_done(future)) {
@@ -125,6 +146,8 @@ PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, P
     if (self == NULL) {
         evl_future_cancel(future, NULL);
         evl_future_unref(future);
+        if (view != NULL)
+            PyBuffer_Release(view);
         return NULL;
     }
     self->future = future;
@@ -136,6 +159,11 @@ PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, P
     self->kept = kept;
     self->view = view != NULL ? *view : (Py_buffer){0};
     self->waiter = NULL;
+    self->fd = fd;
+    self->writer = writer;
+    self->stranded = false;
+    self->next = NULL;
+    self->link = NULL;
     PyObject_GC_Track(self);
     waiter = PyObject_CallFunctionObjArgs(classes.future, (PyObject *)loop, (PyObject *)self, NULL);
     if (waiter != NULL) {
@@ -147,12 +175,34 @@ PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, P
         } else {
             Py_INCREF(waiter);
             self->waiter = waiter;
+            if (fd >= 0) {
+                self->next = loop->pending;
+                self->link = &loop->pending;
+                if (self->next != NULL)
+                    self->next->link = &self->next;
+                loop->pending = self;
+            }
         }
     }
     if (waiter == NULL)
         evl_future_cancel(future, NULL);
     Py_DECREF(self);
     return waiter;
+}
+
+PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
+    return begin(loop, future, reader, data, kept, view, -1, false);
+}
+
+bool operation_strand(Loop *loop, int fd, bool writer) {
+    for (Operation *found = loop->pending; found != NULL; found = found->next) {
+        if (found->fd != fd || found->writer != writer || evl_future_done(found->future))
+            continue;
+        found->stranded = true;
+        unlink_operation(found);
+        return evl_future_cancel(found->future, NULL) >= 0;
+    }
+    return false;
 }
 
 static PyObject *withdraw(Operation *self, PyObject *unused) {
@@ -225,7 +275,7 @@ static PyObject *read_number_and_address(evl_future *future, void *data) {
 
 /* --- sockets */
 
-#define START(call, reader, view) \
+#define START(call, reader, view, writer) \
     evl_future *future; \
     int code = call; \
     if (code < 0) { \
@@ -233,14 +283,14 @@ static PyObject *read_number_and_address(evl_future *future, void *data) {
             PyBuffer_Release(view); \
         return fail(code); \
     } \
-    return operation(self, future, reader, NULL, NULL, view)
+    return begin(self, future, reader, NULL, NULL, view, fd, writer)
 
 static PyObject *sock_recv(Loop *self, PyObject *args) {
     int fd;
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "in", &fd, &size))
         return NULL;
-    START(evl_loop_sock_recv(self->loop, fd, (size_t)size, &future), read_bytes, (Py_buffer *)NULL);
+    START(evl_loop_sock_recv(self->loop, fd, (size_t)size, &future), read_bytes, (Py_buffer *)NULL, false);
 }
 
 static PyObject *sock_recvfrom(Loop *self, PyObject *args) {
@@ -248,7 +298,7 @@ static PyObject *sock_recvfrom(Loop *self, PyObject *args) {
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "in", &fd, &size))
         return NULL;
-    START(evl_loop_sock_recvfrom(self->loop, fd, (size_t)size, &future), read_bytes_and_address, (Py_buffer *)NULL);
+    START(evl_loop_sock_recvfrom(self->loop, fd, (size_t)size, &future), read_bytes_and_address, (Py_buffer *)NULL, false);
 }
 
 static PyObject *sock_recv_into(Loop *self, PyObject *args) {
@@ -256,7 +306,7 @@ static PyObject *sock_recv_into(Loop *self, PyObject *args) {
     Py_buffer view;
     if (!PyArg_ParseTuple(args, "iw*", &fd, &view))
         return NULL;
-    START(evl_loop_sock_recv_into(self->loop, fd, view.buf, (size_t)view.len, &future), read_number, &view);
+    START(evl_loop_sock_recv_into(self->loop, fd, view.buf, (size_t)view.len, &future), read_number, &view, false);
 }
 
 static PyObject *sock_recvfrom_into(Loop *self, PyObject *args) {
@@ -272,7 +322,7 @@ static PyObject *sock_recvfrom_into(Loop *self, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "nbytes is greater than the length of the buffer");
         return NULL;
     }
-    START(evl_loop_sock_recvfrom_into(self->loop, fd, view.buf, (size_t)size, &future), read_number_and_address, &view);
+    START(evl_loop_sock_recvfrom_into(self->loop, fd, view.buf, (size_t)size, &future), read_number_and_address, &view, false);
 }
 
 static PyObject *sock_sendall(Loop *self, PyObject *args) {
@@ -280,7 +330,7 @@ static PyObject *sock_sendall(Loop *self, PyObject *args) {
     Py_buffer view;
     if (!PyArg_ParseTuple(args, "iy*", &fd, &view))
         return NULL;
-    START(evl_loop_sock_sendall(self->loop, fd, view.buf, (size_t)view.len, &future), read_nothing, &view);
+    START(evl_loop_sock_sendall(self->loop, fd, view.buf, (size_t)view.len, &future), read_nothing, &view, true);
 }
 
 static PyObject *sock_sendto(Loop *self, PyObject *args) {
@@ -295,7 +345,7 @@ static PyObject *sock_sendto(Loop *self, PyObject *args) {
         PyBuffer_Release(&view);
         return NULL;
     }
-    START(evl_loop_sock_sendto(self->loop, fd, view.buf, (size_t)view.len, &storage, (uint32_t)size, &future), read_number, &view);
+    START(evl_loop_sock_sendto(self->loop, fd, view.buf, (size_t)view.len, &storage, (uint32_t)size, &future), read_number, &view, true);
 }
 
 static PyObject *sock_connect(Loop *self, PyObject *args) {
@@ -307,14 +357,14 @@ static PyObject *sock_connect(Loop *self, PyObject *args) {
     int size = address_to_c(family_of(fd), address, &storage, sizeof storage);
     if (size < 0)
         return NULL;
-    START(evl_loop_sock_connect(self->loop, fd, &storage, (uint32_t)size, &future), read_nothing, (Py_buffer *)NULL);
+    START(evl_loop_sock_connect(self->loop, fd, &storage, (uint32_t)size, &future), read_nothing, (Py_buffer *)NULL, true);
 }
 
 static PyObject *sock_accept(Loop *self, PyObject *args) {
     int fd;
     if (!PyArg_ParseTuple(args, "i", &fd))
         return NULL;
-    START(evl_loop_sock_accept(self->loop, fd, &future), read_number_and_address, (Py_buffer *)NULL);
+    START(evl_loop_sock_accept(self->loop, fd, &future), read_number_and_address, (Py_buffer *)NULL, false);
 }
 
 static PyObject *sock_sendfile(Loop *self, PyObject *args) {
@@ -322,7 +372,7 @@ static PyObject *sock_sendfile(Loop *self, PyObject *args) {
     long long offset, count;
     if (!PyArg_ParseTuple(args, "iiLL", &fd, &file, &offset, &count))
         return NULL;
-    START(evl_loop_sock_sendfile(self->loop, fd, file, offset, count, &future), read_number, (Py_buffer *)NULL);
+    START(evl_loop_sock_sendfile(self->loop, fd, file, offset, count, &future), read_number, (Py_buffer *)NULL, true);
 }
 
 PyMethodDef loop_sock_methods[] = {
