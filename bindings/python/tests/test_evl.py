@@ -501,6 +501,26 @@ class Sockets(LoopTest):
                 self.loop.remove_reader(self.here)
         self.loop.run_until_complete(main())
 
+    def test_no_cycle_through_an_exception(self):
+        class Told:
+            pass
+
+        async def main():
+            told = Told()
+            gone.append(weakref.ref(told))
+            try:
+                await self.loop.create_connection(asyncio.Protocol, "127.0.0.1", 1)
+            except OSError:
+                pass
+        gone = []
+        gc.collect()
+        gc.disable()
+        try:
+            self.loop.run_until_complete(main())
+            self.assertIsNone(gone[0]())
+        finally:
+            gc.enable()
+
 
 class Transports(LoopTest):
     def test_a_failing_protocol(self):
