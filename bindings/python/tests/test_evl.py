@@ -616,6 +616,30 @@ class Transports(LoopTest):
                 await asyncio.gather(*tasks, return_exceptions=True)
         self.loop.run_until_complete(main())
 
+    def test_a_server_that_nobody_refers_to(self):
+        class Greeting(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.write(b"hello")
+                transport.close()
+
+        async def main():
+            server = await self.loop.create_server(Greeting, "127.0.0.1", 0)
+            address, gone = server.sockets[0].getsockname(), weakref.ref(server)
+            del server
+            gc.collect()
+            reader, writer = await asyncio.open_connection(*address)
+            self.assertEqual(await reader.read(), b"hello")
+            writer.close()
+            await writer.wait_closed()
+            server = gone()
+            server.close()
+            await server.wait_closed()
+            del server
+            await asyncio.sleep(0.01)
+            gc.collect()
+            self.assertIsNone(gone())
+        self.loop.run_until_complete(main())
+
     def test_an_abstract_name(self):
         async def main():
             name = f"\0evl-{os.getpid()}"

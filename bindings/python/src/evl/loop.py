@@ -39,7 +39,8 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         self._executor_shutdown_called = False
         self._asyncgens = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
-        self._servers = weakref.WeakSet()
+        # Those that are open: what serves stays, though nobody refers to it.
+        self._servers = set()
         # By descriptor and direction: what was given to add_reader and add_writer, which can be removed when it is closed.
         self._watched = {}
         self._wakeup = None
