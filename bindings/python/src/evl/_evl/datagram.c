@@ -18,6 +18,8 @@ typedef struct {
     int family;
     int depth;
     bool lost;
+    /* It was made with a remote address; a socket may also have been connected before. */
+    bool remote;
 } Datagram;
 
 static PyTypeObject *Datagram_Type;
@@ -256,6 +258,26 @@ static const evl_datagram_protocol table = {
 
 /* --- methods */
 
+/* The exception that is set goes to the protocol, whose own exceptions are raised. */
+static PyObject *error_received(Datagram *self) {
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    PyObject *protocol = self->protocol, *answer = NULL;
+    Py_XINCREF(protocol);
+    if (protocol != NULL)
+        answer = PyObject_CallMethodOneArg(protocol, names.error_received, exception);
+    bool failed = protocol != NULL && answer == NULL;
+    Py_XDECREF(protocol);
+    Py_XDECREF(answer);
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *dgram_sendto(Datagram *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"data", "addr", NULL};
     PyObject *data, *address = Py_None;
@@ -264,13 +286,25 @@ static PyObject *dgram_sendto(Datagram *self, PyObject *args, PyObject *kwargs) 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", keywords, &data, &address))
         return NULL;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
-        return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", Py_TYPE(data));
+        return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.100s'", Py_TYPE(data)->tp_name);
     int code = -EPIPE;
     if (self->datagram != NULL) {
+        /* As asyncio does it, addresses are compared as they are given; one is not looked at where the socket has one. */
+        PyObject *peer = PyDict_GetItemString(self->base.extra, "peername");
+        if (peer != NULL && peer != Py_None && address != Py_None) {
+            int same = self->remote ? PyObject_RichCompareBool(address, peer, Py_EQ) : 1;
+            if (same <= 0) {
+                if (same == 0)
+                    PyErr_Format(PyExc_ValueError, "Invalid address: must be None or %R", peer);
+                PyBuffer_Release(&view);
+                return NULL;
+            }
+            address = Py_None;
+        }
         int size = address_to_c(self->family, address, &storage, sizeof storage);
         if (size < 0) {
             PyBuffer_Release(&view);
-            return NULL;
+            return PyErr_ExceptionMatches(PyExc_OSError) ? error_received(self) : NULL;
         }
         code = evl_datagram_sendto(self->datagram, view.buf, (size_t)view.len, size == 0 ? NULL : &storage, (uint32_t)size);
     }
@@ -427,6 +461,7 @@ static PyObject *datagram(Loop *self, PyObject *args) {
     Datagram *made = make(self, factory);
     if (made == NULL)
         return NULL;
+    made->remote = options.remote_host != NULL || options.remote_service != NULL;
     Py_INCREF(made);
     int code = evl_loop_create_datagram_endpoint(self->loop, &options, &table, made, release, &future);
     return started(self, made, code, future);
@@ -443,6 +478,7 @@ static PyObject *datagram_unix(Loop *self, PyObject *args) {
     Datagram *made = make(self, factory);
     if (made == NULL)
         return NULL;
+    made->remote = remote != NULL;
     Py_INCREF(made);
     int code = evl_loop_create_unix_datagram_endpoint(self->loop, local, (size_t)local_size, remote, (size_t)remote_size, &table, made,
                                                       release, &future);
