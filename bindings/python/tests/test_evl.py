@@ -233,6 +233,27 @@ class Signals(LoopTest):
         self.assertTrue(self.loop.remove_signal_handler(signal.SIGUSR1))
         self.assertFalse(self.loop.remove_signal_handler(signal.SIGUSR1))
 
+    def test_getsignal_shows_handlers(self):
+        for number, default in ((signal.SIGUSR1, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+            for end in (lambda: self.assertTrue(loop.remove_signal_handler(number)), lambda: loop.close()):
+                loop = evl.new_event_loop()
+                self.assertEqual(signal.getsignal(number), default)
+                for _ in range(2):
+                    got = []
+                    loop.add_signal_handler(number, got.append, 1)
+                    self.assertTrue(callable(signal.getsignal(number)))
+                    self.assertNotEqual(signal.getsignal(number), default)
+                    loop.call_soon(os.kill, os.getpid(), number)
+                    loop.call_later(0.02, loop.stop)
+                    loop.run_forever()
+                    self.assertEqual(got, [1])
+                end()
+                self.assertEqual(signal.getsignal(number), default)
+                loop.close()
+        with self.assertRaises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
     def test_a_handler_of_python_that_raises(self):
         def handler(number, frame):
             raise KeyboardInterrupt

@@ -43,6 +43,8 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         self._servers = set()
         # By descriptor and direction: what was given to add_reader and add_writer, which can be removed when it is closed.
         self._watched = {}
+        # Those that Python was told of.
+        self._signals = set()
         self._wakeup = None
         self._origin_depth = None
         self.set_debug(coroutines._is_debug_mode())
@@ -117,6 +119,9 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             return
         if self.get_debug():
             logger.debug("Close %r", self)
+        if threading.current_thread() is threading.main_thread() and not sys.is_finalizing():
+            for sig in list(self._signals):
+                self.remove_signal_handler(sig)
         for server in list(self._servers):
             server._forget()
         self._close()
@@ -239,13 +244,23 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         _check_signal(sig)
         self._check_closed()
         self._handle_signal(sig, callback, args)
+        if threading.current_thread() is threading.main_thread():
+            # signal.getsignal is to show that the signal is handled. What the kernel calls is libevl's, above that.
+            self._forget_signal(sig)
+            signal.signal(sig, _handled_by_a_loop)
+            self._handle_signal(sig, callback, args)
+            self._signals.add(sig)
 
     def remove_signal_handler(self, sig):
         """Removes the handler of a signal; says whether there was one."""
         _check_signal(sig)
         if self.is_closed():
             return False
-        return self._forget_signal(sig)
+        found = self._forget_signal(sig)
+        if sig in self._signals:
+            self._signals.discard(sig)
+            signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        return found
 
     # --- executors
 
@@ -424,6 +439,10 @@ def _check_signal(sig):
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
         raise ValueError(f"invalid signal number {sig}")
+
+
+def _handled_by_a_loop(number, frame):
+    pass
 
 
 def _describe(self, callback):
