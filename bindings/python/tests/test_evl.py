@@ -374,6 +374,19 @@ class Life(unittest.TestCase):
         self.assertFalse(loop.remove_reader(0))
         loop.stop()
 
+    def test_attributes_that_programs_look_at(self):
+        async def main():
+            return loop._thread_id
+        loop = evl.new_event_loop()
+        self.assertIs(loop._closed, False)
+        self.assertIsNone(loop._thread_id)
+        self.assertEqual(loop.run_until_complete(main()), threading.get_ident())
+        self.assertIsNone(loop._thread_id)
+        loop.set_debug(True)
+        self.assertIs(loop._debug, True)
+        loop.close()
+        self.assertIs(loop._closed, True)
+
     def test_transports_of_a_closed_loop(self):
         loop = evl.new_event_loop()
         here, there = socket.socketpair()

@@ -61,7 +61,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
     # --- running
 
     def _check_closed(self):
-        if self.is_closed():
+        if self._closed:
             raise RuntimeError("Event loop is closed")
 
     def _check_running(self):

@@ -198,6 +198,23 @@ static PyObject *is_closed(Loop *self, PyObject *unused) {
     return PyBool_FromLong(evl_loop_is_closed(self->loop));
 }
 
+static PyObject *get_closed(Loop *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(evl_loop_is_closed(self->loop));
+}
+
+static PyObject *get_debug_flag(Loop *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->debug);
+}
+
+static PyObject *get_thread(Loop *self, void *unused) {
+    (void)unused;
+    if (!self->running)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLong(self->thread);
+}
+
 static PyObject *get_debug(Loop *self, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(self->debug);
@@ -294,6 +311,10 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef attributes[] = {
     {"_clock_resolution", (getter)get_clock_resolution, NULL, NULL, NULL},
+    /* Private to asyncio, but looked at by programs: uvloop has them, too. */
+    {"_closed", (getter)get_closed, NULL, NULL, NULL},
+    {"_debug", (getter)get_debug_flag, NULL, NULL, NULL},
+    {"_thread_id", (getter)get_thread, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
