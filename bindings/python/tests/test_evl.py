@@ -359,6 +359,21 @@ class Threads(LoopTest):
         self.loop.run_forever()
 
 
+    def test_threads_that_outlive_the_interpreter(self):
+        program = (
+            "import asyncio, evl, threading, time\n"
+            "async def main(delay):\n    while True:\n        await asyncio.sleep(delay)\n"
+            "def busy():\n    loop.call_soon(busy)\n    time.sleep(0)\n"
+            "for delay in (0, 0.0005, 10):\n"
+            "    threading.Thread(target=evl.run, args=(main(delay),), daemon=True).start()\n"
+            "loop = evl.new_event_loop()\nloop.call_soon(busy)\n"
+            "threading.Thread(target=loop.run_forever, daemon=True).start()\n"
+            "time.sleep(0.05)\n")
+        for _ in range(5):
+            child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+            self.assertEqual((child.returncode, child.stderr), (0, ""))
+
+
 class Life(unittest.TestCase):
     def test_closed(self):
         loop = evl.new_event_loop()

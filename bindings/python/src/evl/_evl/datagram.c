@@ -95,11 +95,13 @@ static void dealloc(Datagram *self) {
 }
 
 static void release(void *of) {
+    STAYS_UNTIL;
     Datagram *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     end(self);
     Py_DECREF(self);
     PyGILState_Release(state);
+    LEAVES;
 }
 
 /* --- what evl calls */
@@ -141,6 +143,7 @@ static void learn_addresses(Datagram *self) {
 }
 
 static void on_made(evl_datagram *datagram, void *of) {
+    STAYS;
     Datagram *self = of;
     self->datagram = evl_datagram_ref(datagram);
     if (!enter(self))
@@ -167,6 +170,7 @@ static void on_made(evl_datagram *datagram, void *of) {
 }
 
 static void on_datagram(evl_datagram *datagram, const void *data, size_t size, const void *address, uint32_t address_size, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (self->protocol == NULL || !enter(self))
@@ -183,6 +187,7 @@ static void on_datagram(evl_datagram *datagram, const void *data, size_t size, c
 }
 
 static void on_error(evl_datagram *datagram, int code, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (self->protocol == NULL || !enter(self))
@@ -197,6 +202,7 @@ static void on_error(evl_datagram *datagram, int code, void *of) {
 }
 
 static void on_lost(evl_datagram *datagram, int code, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (!enter(self))
@@ -222,6 +228,7 @@ static void on_lost(evl_datagram *datagram, int code, void *of) {
 }
 
 static void flow(Datagram *self, PyObject *method, const char *message) {
+    STAYS;
     if (self->protocol == NULL)
         return;
     Py_INCREF(self);
@@ -238,6 +245,7 @@ static void on_pause(evl_datagram *datagram, void *of) {
 }
 
 static void on_resume(evl_datagram *datagram, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (enter(self)) {

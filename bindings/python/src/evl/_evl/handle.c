@@ -85,6 +85,7 @@ static void dealloc(Handle *self) {
 }
 
 void handle_release(void *of) {
+    STAYS;
     drop_callback(of);
     Py_DECREF((PyObject *)of);
 }
@@ -144,6 +145,7 @@ void handle_run(void *of) {
     Handle *self = of;
     if (self->callback == NULL)
         return;
+    STAYS_UNTIL;
     PyObject *callback = self->callback, *context = self->context, *arg = self->arg, *args = self->args, *result;
     Py_INCREF(self);
     Py_INCREF(callback);
@@ -188,6 +190,7 @@ void handle_run(void *of) {
     Py_DECREF(context);
     Py_DECREF(callback);
     Py_DECREF(self);
+    LEAVES;
 }
 
 static PyObject *run(Handle *self, PyObject *unused) {

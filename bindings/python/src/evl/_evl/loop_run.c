@@ -11,6 +11,7 @@ void loop_begin_wait(void *of) {
 }
 
 void loop_end_wait(void *of) {
+    STAYS;
     Loop *self = of;
     PyEval_RestoreThread(self->waiting);
     self->waiting = NULL;
@@ -61,6 +62,7 @@ void loop_tell(Loop *self, const char *message, PyObject *about, const char *key
 
 /* Failures that evl itself reports. */
 void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, void *of) {
+    STAYS;
     (void)event_loop;
     Loop *self = of;
     PyObject *raised = exception->object;
@@ -108,6 +110,7 @@ typedef struct {
 } Wakeup;
 
 static void on_wakeup_readable(void *of) {
+    STAYS;
     Wakeup *wakeup = of;
     char bytes[256];
     while (read(wakeup->fd, bytes, sizeof bytes) > 0)

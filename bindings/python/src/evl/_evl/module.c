@@ -4,15 +4,23 @@
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
+#include <unistd.h>
 
 Classes classes;
 Names names;
 PyObject *Busy;
 
+void stay(void) {
+    for (;;)
+        pause();
+}
+
 void release_object(void *object) {
+    STAYS_UNTIL;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_DECREF((PyObject *)object);
     PyGILState_Release(state);
+    LEAVES;
 }
 
 static const struct {

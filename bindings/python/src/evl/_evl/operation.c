@@ -89,6 +89,7 @@ static PyObject *result_of(evl_future *future, Reader reader, void *data) {
 }
 
 static void on_done(evl_future *future, void *of) {
+    STAYS;
     Operation *self = of;
     PyObject *waiter = self->waiter, *answer;
     if (waiter == NULL)

@@ -41,6 +41,7 @@ static void dealloc(Process *self) {
 /* --- what evl calls: methods of the owner, each of which says itself what goes wrong */
 
 static void call_owner(Process *self, const char *method, const char *format, ...) {
+    STAYS;
     va_list list;
     if (self->owner == NULL)
         return;
@@ -89,6 +90,7 @@ static void on_exited(evl_process *process, void *of) {
 }
 
 static void on_lost(evl_process *process, int code, void *of) {
+    STAYS;
     (void)process;
     Process *self = of;
     call_owner(self, "_on_lost", "(N)", error_or_none(code));
@@ -97,6 +99,7 @@ static void on_lost(evl_process *process, int code, void *of) {
 
 /* Called by the write that fills the pipe's buffer, in its caller's context. */
 static void on_pause(evl_process *process, void *of) {
+    STAYS;
     (void)process;
     Process *self = of;
     PyObject *answer = self->owner == NULL ? NULL : PyObject_CallMethod(self->owner, "_on_pause", NULL);
@@ -106,6 +109,7 @@ static void on_pause(evl_process *process, void *of) {
 }
 
 static void on_resume(evl_process *process, void *of) {
+    STAYS;
     (void)process;
     Process *self = of;
     PyObject *answer = self->owner == NULL ? NULL : PyObject_CallMethod(self->owner, "_on_resume", NULL);
@@ -126,11 +130,13 @@ static const evl_process_protocol table = {
 };
 
 static void release(void *of) {
+    STAYS_UNTIL;
     Process *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_CLEAR(self->owner);
     Py_DECREF(self);
     PyGILState_Release(state);
+    LEAVES;
 }
 
 /* --- starting one */

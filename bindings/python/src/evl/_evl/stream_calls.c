@@ -65,6 +65,7 @@ static void learn_addresses(Stream *self) {
 }
 
 static void on_made(evl_transport *transport, void *of) {
+    STAYS;
     Stream *self = of;
     self->transport = evl_transport_ref(transport);
     evl_transport_set_data(transport, self, NULL);
@@ -99,6 +100,7 @@ static void on_made(evl_transport *transport, void *of) {
 }
 
 static void on_data(evl_transport *transport, const void *data, size_t size, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size), *answer = NULL;
@@ -116,6 +118,7 @@ static void on_data(evl_transport *transport, const void *data, size_t size, voi
 }
 
 static int on_eof(evl_transport *transport, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     int keep = 0;
@@ -131,6 +134,7 @@ static int on_eof(evl_transport *transport, void *of) {
 }
 
 static void on_lost(evl_transport *transport, int code, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     if (!enter(self))
@@ -157,6 +161,7 @@ static void on_lost(evl_transport *transport, int code, void *of) {
 
 /* Called by the write that fills the buffer, in its caller's context, or by the loop. */
 static void flow(Stream *self, PyObject *method, const char *message) {
+    STAYS;
     if (self->protocol == NULL)
         return;
     Py_INCREF(self);
@@ -173,6 +178,7 @@ static void on_pause(evl_transport *transport, void *of) {
 }
 
 static void on_resume(evl_transport *transport, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     if (enter(self)) {
@@ -182,6 +188,7 @@ static void on_resume(evl_transport *transport, void *of) {
 }
 
 static void on_get_buffer(evl_transport *transport, size_t hint, void **buffer, size_t *size, void *of) {
+    STAYS;
     (void)transport, (void)hint;
     Stream *self = of;
     Py_buffer view;
@@ -207,6 +214,7 @@ static void on_get_buffer(evl_transport *transport, size_t hint, void **buffer, 
 }
 
 static void on_buffer_updated(evl_transport *transport, size_t size, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     if (self->protocol == NULL || !enter(self))
@@ -247,6 +255,7 @@ const evl_protocol *stream_table(const Stream *self) { return self->buffered ? &
 /* A protocol's arg is given back once for every table that was given with it: the last one may come without connection_lost,
  * when nothing could be connected or the loop is closed. */
 void stream_release(void *of) {
+    STAYS_UNTIL;
     Stream *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     if (self->transport == NULL || evl_loop_is_closed(self->loop->loop)) {
@@ -255,6 +264,7 @@ void stream_release(void *of) {
     }
     Py_DECREF(self);
     PyGILState_Release(state);
+    LEAVES;
 }
 
 /* --- what makes streams */
