@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -455,6 +456,29 @@ class Life(unittest.TestCase):
                 coroutine.close()
         with self.assertRaises(RuntimeError):
             evl.run(inside())
+
+    def test_one_interpreter(self):
+        interpreters = importlib.import_module(
+            "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+        program = (
+            f"import sys\nsys.path[:] = {sys.path!r}\n"
+            "try:\n    import evl\nexcept ImportError as error:\n    sys.modules.pop('evl', None)\n"
+            "else:\n    raise AssertionError\n")
+        other = interpreters.create()
+        try:
+            failure = interpreters.run_string(other, program)
+        finally:
+            interpreters.destroy(other)
+        self.assertIsNone(failure)
+
+        async def main():
+            reader, writer = await asyncio.open_connection(sock=here)
+            writer.close()
+            await writer.wait_closed()
+            return 7
+        here, there = socket.socketpair()
+        with there:
+            self.assertEqual(evl.run(main()), 7)
 
     def test_policy(self):
         evl.install()

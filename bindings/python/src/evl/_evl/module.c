@@ -86,6 +86,14 @@ static PyObject *set_classes(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOO", keywords, &given.future, &given.stream, &given.datagram,
                                      &given.gaierror, &given.cancelled_error, &given.extract_stack, &given.log_slow, &given.resolve))
         return NULL;
+    /* What is here is there once; another interpreter's classes would take the place of this one's. */
+    static int64_t interpreter = -1;
+    int64_t present = PyInterpreterState_GetID(PyInterpreterState_Get());
+    if (interpreter >= 0 && interpreter != present) {
+        PyErr_SetString(PyExc_ImportError, "evl can be used in one interpreter of a process only");
+        return NULL;
+    }
+    interpreter = present;
     Py_INCREF(given.future);
     Py_INCREF(given.stream);
     Py_INCREF(given.datagram);
