@@ -278,6 +278,28 @@ class Signals(LoopTest):
         self.assertFalse(self.loop.is_running())
         self.run_once()
 
+    def test_the_wakeup_descriptor_of_the_program(self):
+        before = signal.signal(signal.SIGUSR2, lambda *args: None)
+        self.addCleanup(signal.signal, signal.SIGUSR2, before)
+        here, there = socket.socketpair()
+        there.setblocking(False)
+        for inside in (False, True):
+            def begin():
+                if inside:
+                    signal.set_wakeup_fd(there.fileno())
+                os.kill(os.getpid(), signal.SIGUSR2)
+            if not inside:
+                signal.set_wakeup_fd(there.fileno())
+            self.loop.add_reader(here, self.loop.stop)
+            self.loop.call_soon(begin)
+            try:
+                self.loop.run_forever()
+                self.assertEqual(here.recv(10), bytes([signal.SIGUSR2]))
+            finally:
+                self.assertEqual(signal.set_wakeup_fd(-1), there.fileno())
+        here.close()
+        there.close()
+
     def test_the_wakeup_descriptor_is_put_back(self):
         here, there = socket.socketpair()
         there.setblocking(False)

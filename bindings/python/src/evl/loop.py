@@ -85,7 +85,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             events._set_running_loop(None)
             self._track_origins(False)
             if previous_fd is not None:
-                signal.set_wakeup_fd(previous_fd)
+                self._wake_no_more(previous_fd)
             sys.set_asyncgen_hooks(*hooks)
 
     def run_until_complete(self, future):
@@ -143,10 +143,19 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._watch_wakeup(self._wakeup[0])
         try:
-            return signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+            previous_fd = signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         except ValueError:
             # The main thread of another interpreter.
             return None
+        self._wake_too(previous_fd)
+        return previous_fd
+
+    def _wake_no_more(self, previous_fd):
+        self._wake_too(-1)
+        present_fd = signal.set_wakeup_fd(previous_fd)
+        if present_fd != self._wakeup[1]:
+            # Set by the program meanwhile.
+            signal.set_wakeup_fd(present_fd)
 
     # --- debugging
 

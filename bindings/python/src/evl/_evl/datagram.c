@@ -95,13 +95,13 @@ static void dealloc(Datagram *self) {
 }
 
 static void release(void *of) {
-    STAYS_UNTIL;
+    STAYS;
     Datagram *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     end(self);
     Py_DECREF(self);
     PyGILState_Release(state);
-    LEAVES;
+    LEAVE;
 }
 
 /* --- what evl calls */
@@ -147,7 +147,7 @@ static void on_made(evl_datagram *datagram, void *of) {
     Datagram *self = of;
     self->datagram = evl_datagram_ref(datagram);
     if (!enter(self))
-        return;
+        LEAVE;
     learn_addresses(self);
     self->protocol = PyObject_CallNoArgs(self->factory);
     Py_CLEAR(self->factory);
@@ -167,6 +167,7 @@ static void on_made(evl_datagram *datagram, void *of) {
         Py_XDECREF(answer);
     }
     leave(self);
+    LEAVE;
 }
 
 static void on_datagram(evl_datagram *datagram, const void *data, size_t size, const void *address, uint32_t address_size, void *of) {
@@ -174,7 +175,7 @@ static void on_datagram(evl_datagram *datagram, const void *data, size_t size, c
     (void)datagram;
     Datagram *self = of;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
     PyObject *from = bytes == NULL ? NULL : address_from_c(address, address_size);
     PyObject *answer = from == NULL ? NULL : PyObject_CallMethodObjArgs(self->protocol, names.datagram_received, bytes, from, NULL);
@@ -184,6 +185,7 @@ static void on_datagram(evl_datagram *datagram, const void *data, size_t size, c
     Py_XDECREF(from);
     Py_XDECREF(bytes);
     leave(self);
+    LEAVE;
 }
 
 static void on_error(evl_datagram *datagram, int code, void *of) {
@@ -191,7 +193,7 @@ static void on_error(evl_datagram *datagram, int code, void *of) {
     (void)datagram;
     Datagram *self = of;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     PyObject *error = exception_of(code, NULL);
     PyObject *answer = error == NULL ? NULL : PyObject_CallMethodOneArg(self->protocol, names.error_received, error);
     if (answer == NULL)
@@ -199,6 +201,7 @@ static void on_error(evl_datagram *datagram, int code, void *of) {
     Py_XDECREF(answer);
     Py_XDECREF(error);
     leave(self);
+    LEAVE;
 }
 
 static void on_lost(evl_datagram *datagram, int code, void *of) {
@@ -206,7 +209,7 @@ static void on_lost(evl_datagram *datagram, int code, void *of) {
     (void)datagram;
     Datagram *self = of;
     if (!enter(self))
-        return;
+        LEAVE;
     PyObject *error = self->error, *answer = NULL;
     self->error = NULL;
     if (error == NULL && code != 0) {
@@ -225,18 +228,20 @@ static void on_lost(evl_datagram *datagram, int code, void *of) {
     Py_XDECREF(error);
     end(self);
     leave(self);
+    LEAVE;
 }
 
 static void flow(Datagram *self, PyObject *method, const char *message) {
     STAYS;
     if (self->protocol == NULL)
-        return;
+        LEAVE;
     Py_INCREF(self);
     PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, method);
     if (answer == NULL)
         loop_tell(self->loop, message, (PyObject *)self, "transport");
     Py_XDECREF(answer);
     Py_DECREF(self);
+    LEAVE;
 }
 
 static void on_pause(evl_datagram *datagram, void *of) {
@@ -252,6 +257,7 @@ static void on_resume(evl_datagram *datagram, void *of) {
         flow(self, names.resume_writing, "protocol.resume_writing() failed");
         leave(self);
     }
+    LEAVE;
 }
 
 static const evl_datagram_protocol table = {

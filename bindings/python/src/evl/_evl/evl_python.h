@@ -21,6 +21,8 @@ typedef struct {
     PyObject *raised;
     /* Socket operations that wait. */
     struct Operation *pending;
+    /* Whom else signals wake: what signal.set_wakeup_fd had been given; or -1. */
+    int wakeup;
     bool debug;
     bool running;
     unsigned long thread;
@@ -82,20 +84,15 @@ extern Names names;
 
 /* Until Python 3.13 a thread that outlives the interpreter ends by pthread_exit where it would take the interpreter's lock again,
  * which may be in any Python code. It must not unwind through evl: it stays where it is, as with Python 3.14, and ends with the
- * process. STAYS is the first line of what evl calls; STAYS_UNTIL, with LEAVES at the end, where the lock may not be held there. */
+ * process. What evl calls, and calls Python code, begins with STAYS and returns by LEAVE or LEAVE_WITH. */
 void stay(void);
-static inline void stay_without_lock(const char *unused) {
-    (void)unused;
-    if (!PyGILState_Check())
-        stay();
-}
 static inline void stay_inside(const bool *inside) {
     if (*inside)
         stay();
 }
-#define STAYS __attribute__((cleanup(stay_without_lock), unused)) const char stays = 0
-#define STAYS_UNTIL __attribute__((cleanup(stay_inside))) bool inside = true
-#define LEAVES inside = false
+#define STAYS __attribute__((cleanup(stay_inside))) bool inside = true
+#define LEAVE do { inside = false; return; } while (0)
+#define LEAVE_WITH(value) do { inside = false; return value; } while (0)
 
 /* module.c */
 /* Raised when a descriptor is used by somebody else. */

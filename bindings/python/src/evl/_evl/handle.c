@@ -88,6 +88,7 @@ void handle_release(void *of) {
     STAYS;
     drop_callback(of);
     Py_DECREF((PyObject *)of);
+    LEAVE;
 }
 
 static double seconds(void) {
@@ -145,7 +146,7 @@ void handle_run(void *of) {
     Handle *self = of;
     if (self->callback == NULL)
         return;
-    STAYS_UNTIL;
+    STAYS;
     PyObject *callback = self->callback, *context = self->context, *arg = self->arg, *args = self->args, *result;
     Py_INCREF(self);
     Py_INCREF(callback);
@@ -190,7 +191,7 @@ void handle_run(void *of) {
     Py_DECREF(context);
     Py_DECREF(callback);
     Py_DECREF(self);
-    LEAVES;
+    LEAVE;
 }
 
 static PyObject *run(Handle *self, PyObject *unused) {

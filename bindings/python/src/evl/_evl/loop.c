@@ -11,6 +11,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     if (self == NULL)
         return NULL;
     self->slow_callback_duration = 0.1;
+    self->wakeup = -1;
     int code = evl_loop_new(NULL, &self->loop);
     if (code == 0)
         code = evl_loop_set_wait_hooks(self->loop, loop_begin_wait, loop_end_wait, self, NULL);

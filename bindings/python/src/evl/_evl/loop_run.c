@@ -15,6 +15,7 @@ void loop_end_wait(void *of) {
     Loop *self = of;
     PyEval_RestoreThread(self->waiting);
     self->waiting = NULL;
+    LEAVE;
 }
 
 /* The exception that is set ends the run. */
@@ -95,6 +96,7 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
     Py_XDECREF(answer);
     Py_XDECREF(told);
     Py_XDECREF(raised);
+    LEAVE;
 }
 
 /* A signal that Python handles has come: it wrote to the descriptor given to signal.set_wakeup_fd. Whatever its handler raises
@@ -113,9 +115,13 @@ static void on_wakeup_readable(void *of) {
     STAYS;
     Wakeup *wakeup = of;
     char bytes[256];
-    while (read(wakeup->fd, bytes, sizeof bytes) > 0)
-        ;
+    ssize_t count;
+    while ((count = read(wakeup->fd, bytes, sizeof bytes)) > 0)
+        if (wakeup->self->wakeup >= 0 && write(wakeup->self->wakeup, bytes, (size_t)count) < 0)
+            /* It is full, and so wakes already. */
+            continue;
     on_wakeup(wakeup->self);
+    LEAVE;
 }
 
 /* _watch_wakeup(fd) */
@@ -128,6 +134,15 @@ static PyObject *watch_wakeup(Loop *self, PyObject *number) {
         return PyErr_NoMemory();
     *wakeup = (Wakeup){self, (int)fd};
     return none_or_fail(evl_loop_add_reader(self->loop, (int)fd, on_wakeup_readable, wakeup, PyMem_RawFree, NULL, NULL));
+}
+
+/* _wake_too(fd): bytes that come for signals are passed on to it. */
+static PyObject *wake_too(Loop *self, PyObject *number) {
+    long fd = PyLong_AsLong(number);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    self->wakeup = (int)fd;
+    Py_RETURN_NONE;
 }
 
 /* _run(): run_forever, without what Python code does round it. */
@@ -179,6 +194,7 @@ PyMethodDef loop_run_methods[] = {
     {"_run", (PyCFunction)run, METH_NOARGS, NULL},
     {"_close", (PyCFunction)close_loop, METH_NOARGS, NULL},
     {"_watch_wakeup", (PyCFunction)watch_wakeup, METH_O, NULL},
+    {"_wake_too", (PyCFunction)wake_too, METH_O, NULL},
     {"_after_fork", (PyCFunction)after_fork, METH_NOARGS, NULL},
     {"stop", (PyCFunction)stop, METH_NOARGS, "Stops the loop after the present iteration."},
     {NULL, NULL, 0, NULL},

@@ -16,11 +16,11 @@ void stay(void) {
 }
 
 void release_object(void *object) {
-    STAYS_UNTIL;
+    STAYS;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_DECREF((PyObject *)object);
     PyGILState_Release(state);
-    LEAVES;
+    LEAVE;
 }
 
 static const struct {

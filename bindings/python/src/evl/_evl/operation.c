@@ -93,12 +93,12 @@ static void on_done(evl_future *future, void *of) {
     Operation *self = of;
     PyObject *waiter = self->waiter, *answer;
     if (waiter == NULL)
-        return;
+        LEAVE;
     self->waiter = NULL;
     if (self->stranded) {
         Py_DECREF(waiter);
         clear(self);
-        return;
+        LEAVE;
     }
     PyObject *done = PyObject_CallMethodNoArgs(waiter, names.done);
     if (done == Py_True || done == NULL) {
@@ -130,6 +130,7 @@ static void on_done(evl_future *future, void *of) {
     Py_XINCREF(loop);
     clear(self);
     Py_XDECREF(loop);
+    LEAVE;
 }
 
 static PyObject *begin(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view, int fd,

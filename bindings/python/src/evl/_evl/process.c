@@ -44,7 +44,7 @@ static void call_owner(Process *self, const char *method, const char *format, ..
     STAYS;
     va_list list;
     if (self->owner == NULL)
-        return;
+        LEAVE;
     Py_INCREF(self);
     va_start(list, format);
     PyObject *args = Py_VaBuildValue(format, list);
@@ -61,6 +61,7 @@ static void call_owner(Process *self, const char *method, const char *format, ..
     Py_XDECREF(bound);
     Py_XDECREF(args);
     Py_DECREF(self);
+    LEAVE;
 }
 
 static PyObject *error_or_none(int code) {
@@ -95,6 +96,7 @@ static void on_lost(evl_process *process, int code, void *of) {
     Process *self = of;
     call_owner(self, "_on_lost", "(N)", error_or_none(code));
     Py_CLEAR(self->owner);
+    LEAVE;
 }
 
 /* Called by the write that fills the pipe's buffer, in its caller's context. */
@@ -106,6 +108,7 @@ static void on_pause(evl_process *process, void *of) {
     if (answer == NULL && self->owner != NULL)
         loop_tell(self->loop, "protocol.pause_writing() failed", self->owner, "transport");
     Py_XDECREF(answer);
+    LEAVE;
 }
 
 static void on_resume(evl_process *process, void *of) {
@@ -116,6 +119,7 @@ static void on_resume(evl_process *process, void *of) {
     if (answer == NULL && self->owner != NULL)
         loop_tell(self->loop, "protocol.resume_writing() failed", self->owner, "transport");
     Py_XDECREF(answer);
+    LEAVE;
 }
 
 static const evl_process_protocol table = {
@@ -130,13 +134,13 @@ static const evl_process_protocol table = {
 };
 
 static void release(void *of) {
-    STAYS_UNTIL;
+    STAYS;
     Process *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_CLEAR(self->owner);
     Py_DECREF(self);
     PyGILState_Release(state);
-    LEAVES;
+    LEAVE;
 }
 
 /* --- starting one */

@@ -19,7 +19,7 @@ typedef struct {
 } Listener;
 
 static void listener_release(void *of) {
-    STAYS_UNTIL;
+    STAYS;
     Listener *listener = of;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_XDECREF(listener->factory);
@@ -27,7 +27,7 @@ static void listener_release(void *of) {
     Py_XDECREF(listener->loop);
     PyMem_Free(listener);
     PyGILState_Release(state);
-    LEAVES;
+    LEAVE;
 }
 
 static Listener *listener_make(Loop *loop, PyObject *factory) {
@@ -62,12 +62,12 @@ static int make_protocol(void *of, evl_protocol *protocol, void **arg, evl_free_
     }
     if (stream == NULL) {
         loop_tell(listener->loop, "Error on transport creation for incoming connection", NULL, "transport");
-        return -ECONNABORTED;
+        LEAVE_WITH(-ECONNABORTED);
     }
     *protocol = *stream_table(stream);
     *arg = stream;
     *arg_free = stream_release;
-    return 0;
+    LEAVE_WITH(0);
 }
 
 static void dealloc(Server *self) {

@@ -70,7 +70,7 @@ static void on_made(evl_transport *transport, void *of) {
     self->transport = evl_transport_ref(transport);
     evl_transport_set_data(transport, self, NULL);
     if (!enter(self))
-        return;
+        LEAVE;
     learn_addresses(self);
     if (self->protocol == NULL && self->factory != NULL) {
         self->protocol = PyObject_CallNoArgs(self->factory);
@@ -85,7 +85,7 @@ static void on_made(evl_transport *transport, void *of) {
             }
             evl_transport_abort(transport);
             leave(self);
-            return;
+            LEAVE;
         }
         if (self->buffered) {
             Py_INCREF(self);
@@ -97,6 +97,7 @@ static void on_made(evl_transport *transport, void *of) {
         tell(self, "Fatal error: protocol.connection_made() call failed.");
     Py_XDECREF(answer);
     leave(self);
+    LEAVE;
 }
 
 static void on_data(evl_transport *transport, const void *data, size_t size, void *of) {
@@ -106,7 +107,7 @@ static void on_data(evl_transport *transport, const void *data, size_t size, voi
     PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size), *answer = NULL;
     if (self->protocol == NULL || !enter(self)) {
         Py_XDECREF(bytes);
-        return;
+        LEAVE;
     }
     if (bytes != NULL)
         answer = PyObject_CallMethodOneArg(self->protocol, names.data_received, bytes);
@@ -115,6 +116,7 @@ static void on_data(evl_transport *transport, const void *data, size_t size, voi
     Py_XDECREF(answer);
     Py_XDECREF(bytes);
     leave(self);
+    LEAVE;
 }
 
 static int on_eof(evl_transport *transport, void *of) {
@@ -123,14 +125,14 @@ static int on_eof(evl_transport *transport, void *of) {
     Stream *self = of;
     int keep = 0;
     if (self->protocol == NULL || !enter(self))
-        return 0;
+        LEAVE_WITH(0);
     PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, names.eof_received);
     keep = answer == NULL ? -1 : PyObject_IsTrue(answer);
     if (keep < 0)
         failed(self, "Fatal error: protocol.eof_received() call failed.");
     Py_XDECREF(answer);
     leave(self);
-    return keep > 0;
+    LEAVE_WITH(keep > 0);
 }
 
 static void on_lost(evl_transport *transport, int code, void *of) {
@@ -138,7 +140,7 @@ static void on_lost(evl_transport *transport, int code, void *of) {
     (void)transport;
     Stream *self = of;
     if (!enter(self))
-        return;
+        LEAVE;
     PyObject *error = self->error, *answer = NULL;
     self->error = NULL;
     if (error == NULL && code != 0) {
@@ -157,19 +159,21 @@ static void on_lost(evl_transport *transport, int code, void *of) {
     Py_XDECREF(error);
     stream_end(self);
     leave(self);
+    LEAVE;
 }
 
 /* Called by the write that fills the buffer, in its caller's context, or by the loop. */
 static void flow(Stream *self, PyObject *method, const char *message) {
     STAYS;
     if (self->protocol == NULL)
-        return;
+        LEAVE;
     Py_INCREF(self);
     PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, method);
     if (answer == NULL)
         tell(self, message);
     Py_XDECREF(answer);
     Py_DECREF(self);
+    LEAVE;
 }
 
 static void on_pause(evl_transport *transport, void *of) {
@@ -185,6 +189,7 @@ static void on_resume(evl_transport *transport, void *of) {
         flow(self, names.resume_writing, "protocol.resume_writing() failed");
         leave(self);
     }
+    LEAVE;
 }
 
 static void on_get_buffer(evl_transport *transport, size_t hint, void **buffer, size_t *size, void *of) {
@@ -193,7 +198,7 @@ static void on_get_buffer(evl_transport *transport, size_t hint, void **buffer, 
     Stream *self = of;
     Py_buffer view;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     PyObject *any = PyLong_FromLong(-1);
     PyObject *given = any == NULL ? NULL : PyObject_CallMethodOneArg(self->protocol, names.get_buffer, any);
     Py_XDECREF(any);
@@ -211,6 +216,7 @@ static void on_get_buffer(evl_transport *transport, size_t hint, void **buffer, 
         failed(self, "Fatal error: protocol.get_buffer() call failed.");
     Py_XSETREF(self->buffer, given);
     leave(self);
+    LEAVE;
 }
 
 static void on_buffer_updated(evl_transport *transport, size_t size, void *of) {
@@ -218,7 +224,7 @@ static void on_buffer_updated(evl_transport *transport, size_t size, void *of) {
     (void)transport;
     Stream *self = of;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     Py_CLEAR(self->buffer);
     PyObject *count = PyLong_FromSize_t(size);
     PyObject *answer = count == NULL ? NULL : PyObject_CallMethodOneArg(self->protocol, names.buffer_updated, count);
@@ -227,6 +233,7 @@ static void on_buffer_updated(evl_transport *transport, size_t size, void *of) {
     Py_XDECREF(answer);
     Py_XDECREF(count);
     leave(self);
+    LEAVE;
 }
 
 static const evl_protocol plain = {
@@ -255,7 +262,7 @@ const evl_protocol *stream_table(const Stream *self) { return self->buffered ? &
 /* A protocol's arg is given back once for every table that was given with it: the last one may come without connection_lost,
  * when nothing could be connected or the loop is closed. */
 void stream_release(void *of) {
-    STAYS_UNTIL;
+    STAYS;
     Stream *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     if (self->transport == NULL || evl_loop_is_closed(self->loop->loop)) {
@@ -264,7 +271,7 @@ void stream_release(void *of) {
     }
     Py_DECREF(self);
     PyGILState_Release(state);
-    LEAVES;
+    LEAVE;
 }
 
 /* --- what makes streams */
