@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import unittest
+import warnings
 import weakref
 
 import evl
@@ -429,7 +430,8 @@ class Life(unittest.TestCase):
         loop = evl.new_event_loop()
         here, there = socket.socketpair()
         transport, _ = loop.run_until_complete(loop.create_unix_connection(asyncio.Protocol, sock=here))
-        loop.close()
+        with self.assertWarnsRegex(ResourceWarning, "unclosed transport"):
+            loop.close()
         transport.write(b"x")
         transport.close()
         transport.abort()
@@ -437,6 +439,27 @@ class Life(unittest.TestCase):
         self.assertEqual(here.fileno(), -1)
         self.assertEqual(there.recv(1), b"")
         there.close()
+
+    def test_unclosed_transports(self):
+        for closed in (False, True):
+            loop = evl.new_event_loop()
+            here, there = socket.socketpair()
+            transports = [
+                loop.run_until_complete(loop.create_unix_connection(asyncio.Protocol, sock=here))[0],
+                loop.run_until_complete(loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0)))[0]]
+            if closed:
+                transports[0].close()
+                transports[1].close()
+                loop.run_until_complete(asyncio.sleep(0.01))
+            here = None
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                loop.close()
+                transports.clear()
+                gc.collect()
+            there.close()
+            told = [warning for warning in warned if "unclosed transport" in str(warning.message)]
+            self.assertEqual(len(told), 0 if closed else 2)
 
     def test_unclosed(self):
         loop = evl.new_event_loop()

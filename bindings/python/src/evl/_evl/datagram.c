@@ -20,6 +20,8 @@ typedef struct {
     bool lost;
     /* It was made with a remote address; a socket may also have been connected before. */
     bool remote;
+    /* Somebody has closed it. */
+    bool closed;
 } Datagram;
 
 static PyTypeObject *Datagram_Type;
@@ -98,7 +100,10 @@ static void release(void *of) {
     STAYS;
     Datagram *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
+    bool abandoned = self->datagram != NULL && !self->closed && !self->lost && evl_loop_is_closed(self->loop->loop);
     end(self);
+    if (abandoned)
+        warn_unclosed((PyObject *)self);
     Py_DECREF(self);
     PyGILState_Release(state);
     LEAVE;
@@ -335,11 +340,13 @@ static PyObject *finished(int code) { return none_or_fail(code == EVL_ECLOSED ? 
 
 static PyObject *dgram_close(Datagram *self, PyObject *unused) {
     (void)unused;
+    self->closed = true;
     return finished(self->datagram == NULL ? 0 : evl_datagram_close(self->datagram));
 }
 
 static PyObject *dgram_abort(Datagram *self, PyObject *unused) {
     (void)unused;
+    self->closed = true;
     return finished(self->datagram == NULL ? 0 : evl_datagram_abort(self->datagram));
 }
 

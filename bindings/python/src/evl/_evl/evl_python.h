@@ -98,6 +98,8 @@ static inline void stay_inside(const bool *inside) {
 /* Raised when a descriptor is used by somebody else. */
 extern PyObject *Busy;
 void release_object(void *object);
+/* The loop is closed, and nobody has closed this transport. */
+void warn_unclosed(PyObject *transport);
 PyObject *exception_of(int code, const char *message);
 PyObject *fail(int code);
 PyObject *fail_with(int code, const char *message);

@@ -23,6 +23,14 @@ void release_object(void *object) {
     LEAVE;
 }
 
+void warn_unclosed(PyObject *transport) {
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    if (PyErr_ResourceWarning(transport, 1, "unclosed transport %R", transport) < 0)
+        PyErr_WriteUnraisable(transport);
+    PyErr_Restore(type, exception, traceback);
+}
+
 static const struct {
     int code;
     int eai;

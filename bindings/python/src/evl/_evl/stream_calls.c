@@ -266,8 +266,10 @@ void stream_release(void *of) {
     Stream *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     if (self->transport == NULL || evl_loop_is_closed(self->loop->loop)) {
-        self->abandoned = self->transport != NULL && !self->closed;
+        self->abandoned = self->transport != NULL && !self->closed && !self->lost;
         stream_end(self);
+        if (self->abandoned)
+            warn_unclosed((PyObject *)self);
     }
     Py_DECREF(self);
     PyGILState_Release(state);
