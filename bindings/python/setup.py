@@ -47,5 +47,6 @@ setup(ext_modules=[
         "evl._evl", sorted(str(path.relative_to(here)) for path in folder.glob("*.c")),
         depends=[*(str(path.relative_to(here)) for path in folder.glob("*.h")), str(archive), str(include_dir / "evl.h")],
         include_dirs=[str(include_dir)],
-        extra_compile_args=["-std=gnu11", "-O2", "-fexceptions", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-cast-function-type"], **link),
+        extra_compile_args=[
+            "-std=gnu11", "-O2", "-fexceptions", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-cast-function-type"], **link),
 ])

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 import unittest
+import warnings
 import weakref
 
 import evl
@@ -233,6 +235,27 @@ class Signals(LoopTest):
         self.assertTrue(self.loop.remove_signal_handler(signal.SIGUSR1))
         self.assertFalse(self.loop.remove_signal_handler(signal.SIGUSR1))
 
+    def test_getsignal_shows_handlers(self):
+        for number, default in ((signal.SIGUSR1, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+            for end in (lambda: self.assertTrue(loop.remove_signal_handler(number)), lambda: loop.close()):
+                loop = evl.new_event_loop()
+                self.assertEqual(signal.getsignal(number), default)
+                for _ in range(2):
+                    got = []
+                    loop.add_signal_handler(number, got.append, 1)
+                    self.assertTrue(callable(signal.getsignal(number)))
+                    self.assertNotEqual(signal.getsignal(number), default)
+                    loop.call_soon(os.kill, os.getpid(), number)
+                    loop.call_later(0.02, loop.stop)
+                    loop.run_forever()
+                    self.assertEqual(got, [1])
+                end()
+                self.assertEqual(signal.getsignal(number), default)
+                loop.close()
+        with self.assertRaises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
     def test_a_handler_of_python_that_raises(self):
         def handler(number, frame):
             raise KeyboardInterrupt
@@ -241,6 +264,42 @@ class Signals(LoopTest):
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR2)).start()
         with self.assertRaises(KeyboardInterrupt):
             self.loop.run_forever()
+
+    def test_any_exception_of_a_handler_of_python_ends_the_run(self):
+        class Own(Exception):
+            pass
+
+        def handler(number, frame):
+            raise Own
+        before = signal.signal(signal.SIGUSR2, handler)
+        self.addCleanup(signal.signal, signal.SIGUSR2, before)
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        with self.assertRaises(Own):
+            self.loop.run_until_complete(asyncio.sleep(10))
+        self.assertFalse(self.loop.is_running())
+        self.run_once()
+
+    def test_the_wakeup_descriptor_of_the_program(self):
+        before = signal.signal(signal.SIGUSR2, lambda *args: None)
+        self.addCleanup(signal.signal, signal.SIGUSR2, before)
+        here, there = socket.socketpair()
+        there.setblocking(False)
+        for inside in (False, True):
+            def begin():
+                if inside:
+                    signal.set_wakeup_fd(there.fileno())
+                os.kill(os.getpid(), signal.SIGUSR2)
+            if not inside:
+                signal.set_wakeup_fd(there.fileno())
+            self.loop.add_reader(here, self.loop.stop)
+            self.loop.call_soon(begin)
+            try:
+                self.loop.run_forever()
+                self.assertEqual(here.recv(10), bytes([signal.SIGUSR2]))
+            finally:
+                self.assertEqual(signal.set_wakeup_fd(-1), there.fileno())
+        here.close()
+        there.close()
 
     def test_the_wakeup_descriptor_is_put_back(self):
         here, there = socket.socketpair()
@@ -324,6 +383,21 @@ class Threads(LoopTest):
         self.loop.run_forever()
 
 
+    def test_threads_that_outlive_the_interpreter(self):
+        program = (
+            "import asyncio, evl, threading, time\n"
+            "async def main(delay):\n    while True:\n        await asyncio.sleep(delay)\n"
+            "def busy():\n    loop.call_soon(busy)\n    time.sleep(0)\n"
+            "for delay in (0, 0.0005, 10):\n"
+            "    threading.Thread(target=evl.run, args=(main(delay),), daemon=True).start()\n"
+            "loop = evl.new_event_loop()\nloop.call_soon(busy)\n"
+            "threading.Thread(target=loop.run_forever, daemon=True).start()\n"
+            "time.sleep(0.05)\n")
+        for _ in range(5):
+            child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+            self.assertEqual((child.returncode, child.stderr), (0, ""))
+
+
 class Life(unittest.TestCase):
     def test_closed(self):
         loop = evl.new_event_loop()
@@ -339,11 +413,25 @@ class Life(unittest.TestCase):
         self.assertFalse(loop.remove_reader(0))
         loop.stop()
 
+    def test_attributes_that_programs_look_at(self):
+        async def main():
+            return loop._thread_id
+        loop = evl.new_event_loop()
+        self.assertIs(loop._closed, False)
+        self.assertIsNone(loop._thread_id)
+        self.assertEqual(loop.run_until_complete(main()), threading.get_ident())
+        self.assertIsNone(loop._thread_id)
+        loop.set_debug(True)
+        self.assertIs(loop._debug, True)
+        loop.close()
+        self.assertIs(loop._closed, True)
+
     def test_transports_of_a_closed_loop(self):
         loop = evl.new_event_loop()
         here, there = socket.socketpair()
         transport, _ = loop.run_until_complete(loop.create_unix_connection(asyncio.Protocol, sock=here))
-        loop.close()
+        with self.assertWarnsRegex(ResourceWarning, "unclosed transport"):
+            loop.close()
         transport.write(b"x")
         transport.close()
         transport.abort()
@@ -351,6 +439,27 @@ class Life(unittest.TestCase):
         self.assertEqual(here.fileno(), -1)
         self.assertEqual(there.recv(1), b"")
         there.close()
+
+    def test_unclosed_transports(self):
+        for closed in (False, True):
+            loop = evl.new_event_loop()
+            here, there = socket.socketpair()
+            transports = [
+                loop.run_until_complete(loop.create_unix_connection(asyncio.Protocol, sock=here))[0],
+                loop.run_until_complete(loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0)))[0]]
+            if closed:
+                transports[0].close()
+                transports[1].close()
+                loop.run_until_complete(asyncio.sleep(0.01))
+            here = None
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                loop.close()
+                transports.clear()
+                gc.collect()
+            there.close()
+            told = [warning for warning in warned if "unclosed transport" in str(warning.message)]
+            self.assertEqual(len(told), 0 if closed else 2)
 
     def test_unclosed(self):
         loop = evl.new_event_loop()
@@ -401,6 +510,29 @@ class Life(unittest.TestCase):
 
         self.assertIs(evl.run(main()), asyncio.base_events._run_until_complete_cb)
 
+    def test_one_interpreter(self):
+        interpreters = importlib.import_module(
+            "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+        program = (
+            f"import sys\nsys.path[:] = {sys.path!r}\n"
+            "try:\n    import evl\nexcept ImportError as error:\n    sys.modules.pop('evl', None)\n"
+            "else:\n    raise AssertionError\n")
+        other = interpreters.create()
+        try:
+            failure = interpreters.run_string(other, program)
+        finally:
+            interpreters.destroy(other)
+        self.assertIsNone(failure)
+
+        async def main():
+            reader, writer = await asyncio.open_connection(sock=here)
+            writer.close()
+            await writer.wait_closed()
+            return 7
+        here, there = socket.socketpair()
+        with there:
+            self.assertEqual(evl.run(main()), 7)
+
     def test_policy(self):
         evl.install()
         try:
@@ -409,6 +541,111 @@ class Life(unittest.TestCase):
             loop.close()
         finally:
             asyncio.set_event_loop_policy(None)
+
+
+class Sockets(LoopTest):
+    def setUp(self):
+        super().setUp()
+        self.here, self.there = socket.socketpair()
+        self.addCleanup(self.here.close)
+        self.addCleanup(self.there.close)
+        self.here.setblocking(False)
+
+    def test_a_reader_removed_under_an_operation(self):
+        async def main():
+            receiving = asyncio.ensure_future(self.loop.sock_recv(self.here, 10))
+            await asyncio.sleep(0)
+            self.assertTrue(self.loop.remove_reader(self.here))
+            self.assertFalse(self.loop.remove_reader(self.here))
+            self.there.send(b"x")
+            await asyncio.sleep(0.01)
+            self.assertFalse(receiving.done())
+            receiving.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await receiving
+            self.assertEqual(await self.loop.sock_recv(self.here, 10), b"x")
+        self.loop.run_until_complete(main())
+
+    def test_a_reader_instead_of_an_operation(self):
+        async def main():
+            called = asyncio.Event()
+            receiving = asyncio.ensure_future(self.loop.sock_recv(self.here, 10))
+            await asyncio.sleep(0)
+            self.loop.add_reader(self.here, called.set)
+            self.there.send(b"x")
+            await called.wait()
+            self.assertFalse(receiving.done())
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
+            self.assertTrue(self.loop.remove_reader(self.here))
+        self.loop.run_until_complete(main())
+
+    def test_an_operation_beside_a_reader(self):
+        async def main():
+            # What is there already is received, and the reader stays.
+            self.loop.add_reader(self.here, lambda: None)
+            self.there.send(b"x")
+            self.assertEqual(await self.loop.sock_recv(self.here, 10), b"x")
+            self.assertTrue(self.loop.remove_reader(self.here))
+            # What has to wait takes its place.
+            self.loop.add_reader(self.here, lambda: None)
+            self.loop.call_later(0.01, self.there.send, b"y")
+            self.assertEqual(await self.loop.sock_recv(self.here, 10), b"y")
+            self.assertFalse(self.loop.remove_reader(self.here))
+            # So does a second operation.
+            receiving = [asyncio.ensure_future(self.loop.sock_recv(self.here, 10)) for _ in range(2)]
+            await asyncio.sleep(0)
+            self.there.send(b"z")
+            self.assertEqual(await receiving[1], b"z")
+            self.assertFalse(receiving[0].done())
+            receiving[0].cancel()
+            await asyncio.gather(receiving[0], return_exceptions=True)
+        self.loop.run_until_complete(main())
+
+    def test_an_operation_beside_a_writer(self):
+        async def main():
+            self.loop.add_writer(self.here, lambda: None)
+            await self.loop.sock_sendall(self.here, b"x")
+            self.assertTrue(self.loop.remove_writer(self.here))
+            self.assertEqual(self.there.recv(10), b"x")
+            self.loop.add_writer(self.here, lambda: None)
+            size = 10_000_000
+            sending = asyncio.ensure_future(self.loop.sock_sendall(self.here, b"x" * size))
+            self.there.setblocking(False)
+            while size > 0:
+                size -= len(await self.loop.sock_recv(self.there, 1 << 20))
+            await sending
+            self.assertFalse(self.loop.remove_writer(self.here))
+        self.loop.run_until_complete(main())
+
+    def test_a_reader_of_a_closed_socket(self):
+        async def main():
+            self.loop.add_reader(self.here, print)
+            self.here.close()
+            self.assertTrue(self.loop.remove_reader(self.here))
+            with self.assertRaises(ValueError):
+                self.loop.remove_reader(self.here)
+        self.loop.run_until_complete(main())
+
+    def test_no_cycle_through_an_exception(self):
+        class Told:
+            pass
+
+        async def main():
+            told = Told()
+            gone.append(weakref.ref(told))
+            try:
+                await self.loop.create_connection(asyncio.Protocol, "127.0.0.1", 1)
+            except OSError:
+                pass
+        gone = []
+        gc.collect()
+        gc.disable()
+        try:
+            self.loop.run_until_complete(main())
+            self.assertIsNone(gone[0]())
+        finally:
+            gc.enable()
 
 
 class Transports(LoopTest):
@@ -505,6 +742,30 @@ class Transports(LoopTest):
                 await asyncio.gather(*tasks, return_exceptions=True)
         self.loop.run_until_complete(main())
 
+    def test_a_server_that_nobody_refers_to(self):
+        class Greeting(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.write(b"hello")
+                transport.close()
+
+        async def main():
+            server = await self.loop.create_server(Greeting, "127.0.0.1", 0)
+            address, gone = server.sockets[0].getsockname(), weakref.ref(server)
+            del server
+            gc.collect()
+            reader, writer = await asyncio.open_connection(*address)
+            self.assertEqual(await reader.read(), b"hello")
+            writer.close()
+            await writer.wait_closed()
+            server = gone()
+            server.close()
+            await server.wait_closed()
+            del server
+            await asyncio.sleep(0.01)
+            gc.collect()
+            self.assertIsNone(gone())
+        self.loop.run_until_complete(main())
+
     def test_an_abstract_name(self):
         async def main():
             name = f"\0evl-{os.getpid()}"
@@ -556,6 +817,40 @@ class Transports(LoopTest):
             with socket.socket() as sock, self.assertRaisesRegex(OSError, r"Connect call failed \('127.0.0.1', 1\)"):
                 sock.setblocking(False)
                 await self.loop.sock_connect(sock, ("127.0.0.1", 1))
+        self.loop.run_until_complete(main())
+
+    def test_addresses_of_datagrams(self):
+        class Noting(asyncio.DatagramProtocol):
+            def error_received(self, exc):
+                errors.append(exc)
+
+            def datagram_received(self, data, address):
+                got.append(data)
+
+        async def main():
+            there, _ = await self.loop.create_datagram_endpoint(Noting, local_addr=("127.0.0.1", 0))
+            address = there.get_extra_info("sockname")
+            here, _ = await self.loop.create_datagram_endpoint(Noting, remote_addr=address)
+            here.sendto(b"a", address)
+            # It is not looked up whether this is the same.
+            with self.assertRaisesRegex(ValueError, r"Invalid address: must be None or \('127.0.0.1', "):
+                here.sendto(b"b", ("localhost", address[1]))
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            sock.connect(address)
+            given, _ = await self.loop.create_datagram_endpoint(Noting, sock=sock)
+            given.sendto(b"c", ("127.0.0.1", 1))
+            while len(got) < 2:
+                await asyncio.sleep(0.001)
+            self.assertEqual(got, [b"a", b"c"])
+            there.sendto(b"d", ("a name that is none", 1))
+            self.assertIsInstance(errors.pop(), OSError)
+            with self.assertRaisesRegex(TypeError, "not 'str'"):
+                there.sendto("d", address)
+            for transport in (here, there, given):
+                transport.close()
+            await asyncio.sleep(0)
+        got, errors = [], []
         self.loop.run_until_complete(main())
 
     def test_unix_datagrams(self):

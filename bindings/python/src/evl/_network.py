@@ -10,7 +10,7 @@ from asyncio import constants, exceptions, sslproto
 
 from . import _evl
 from ._sockets import _check_file, _finish_sending, _name, _regular_descriptor, _reworded
-from .futures import Operation, finish
+from .futures import finish
 from .server import Server
 
 try:
@@ -97,9 +97,7 @@ class Network:
             if ssl:
                 return await self._secure(
                     connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-            transport = connect(protocol_factory, *arguments)
-            if type(transport) is Operation:
-                transport = await transport
+            transport = await finish(connect(protocol_factory, *arguments))
         except OSError as error:
             raise _reworded(error)
         return transport, transport.get_protocol()
@@ -129,9 +127,7 @@ class Network:
         if ssl:
             return await self._secure(
                 connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-        transport = connect(protocol_factory, *arguments)
-        if type(transport) is Operation:
-            transport = await transport
+        transport = await finish(connect(protocol_factory, *arguments))
         return transport, transport.get_protocol()
 
     async def connect_accepted_socket(

@@ -6,6 +6,7 @@ import socket
 import stat
 from asyncio import exceptions
 
+from . import _evl
 from .futures import Operation, finish
 
 try:
@@ -68,6 +69,9 @@ async def _finish_sending(started, file, offset):
             if started.sent:
                 file.seek(offset + started.sent)
             raise
+        finally:
+            # It keeps the exception, whose traceback has this frame.
+            del started
     if sent:
         file.seek(offset + sent)
     return sent
@@ -96,41 +100,77 @@ class Sockets:
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
 
+    def _instead(self, sock, writer, at_once, start, *args):
+        """Somebody waits for the descriptor already: as in asyncio, what can be done now is, and else this takes its place."""
+        try:
+            return at_once()
+        except (BlockingIOError, InterruptedError):
+            pass
+        self._unwatch(sock.fileno(), writer)
+        return start(sock.fileno(), *args)
+
     async def sock_recv(self, sock, nbytes):
         """Receives at most nbytes."""
         self._check_socket(sock)
-        started = self._sock_recv(sock.fileno(), nbytes)
-        return await started if type(started) is Operation else started
+        try:
+            started = self._sock_recv(sock.fileno(), nbytes)
+        except _evl.Busy:
+            started = self._instead(sock, False, lambda: sock.recv(nbytes), self._sock_recv, nbytes)
+        return await finish(started)
 
     async def sock_recv_into(self, sock, buf):
         """Receives into a buffer; returns how many bytes."""
         self._check_socket(sock)
-        started = self._sock_recv_into(sock.fileno(), buf)
-        return await started if type(started) is Operation else started
+        try:
+            started = self._sock_recv_into(sock.fileno(), buf)
+        except _evl.Busy:
+            started = self._instead(sock, False, lambda: sock.recv_into(buf), self._sock_recv_into, buf)
+        return await finish(started)
 
     async def sock_recvfrom(self, sock, bufsize):
         """Receives a datagram; returns it and its sender's address."""
         self._check_socket(sock)
-        started = self._sock_recvfrom(sock.fileno(), bufsize)
-        return await started if type(started) is Operation else started
+        try:
+            started = self._sock_recvfrom(sock.fileno(), bufsize)
+        except _evl.Busy:
+            started = self._instead(sock, False, lambda: sock.recvfrom(bufsize), self._sock_recvfrom, bufsize)
+        return await finish(started)
 
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
         """Receives a datagram into a buffer; returns how many bytes and its sender's address."""
         self._check_socket(sock)
-        started = self._sock_recvfrom_into(sock.fileno(), buf, nbytes)
-        return await started if type(started) is Operation else started
+        try:
+            started = self._sock_recvfrom_into(sock.fileno(), buf, nbytes)
+        except _evl.Busy:
+            started = self._instead(
+                sock, False, lambda: sock.recvfrom_into(buf, nbytes), self._sock_recvfrom_into, buf, nbytes)
+        return await finish(started)
 
     async def sock_sendall(self, sock, data):
         """Sends all of data."""
         self._check_socket(sock)
-        started = self._sock_sendall(sock.fileno(), data)
-        return await started if type(started) is Operation else started
+        try:
+            started = self._sock_sendall(sock.fileno(), data)
+        except _evl.Busy:
+            try:
+                sent = sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            data = memoryview(data).cast("B")[sent:]
+            if not data:
+                return
+            self._unwatch(sock.fileno(), True)
+            started = self._sock_sendall(sock.fileno(), data)
+        return await finish(started)
 
     async def sock_sendto(self, sock, data, address):
         """Sends a datagram; returns how many bytes."""
         self._check_socket(sock)
-        started = self._sock_sendto(sock.fileno(), data, address)
-        return await started if type(started) is Operation else started
+        try:
+            started = self._sock_sendto(sock.fileno(), data, address)
+        except _evl.Busy:
+            started = self._instead(sock, True, lambda: sock.sendto(data, address), self._sock_sendto, data, address)
+        return await finish(started)
 
     async def sock_connect(self, sock, address):
         """Connects a socket."""
@@ -141,14 +181,23 @@ class Sockets:
                 found = await self.getaddrinfo(host, port, family=sock.family, type=sock.type, proto=sock.proto)
                 address = found[0][4]
         try:
-            return await finish(self._sock_connect(sock.fileno(), address))
+            try:
+                started = self._sock_connect(sock.fileno(), address)
+            except _evl.Busy:
+                self._unwatch(sock.fileno(), True)
+                started = self._sock_connect(sock.fileno(), address)
+            return await finish(started)
         except OSError as error:
             raise _reworded(error)
 
     async def sock_accept(self, sock):
         """Accepts a connection; returns its socket and the peer's address."""
         self._check_socket(sock)
-        fd, address = await finish(self._sock_accept(sock.fileno()))
+        try:
+            started = self._sock_accept(sock.fileno())
+        except _evl.Busy:
+            started = self._instead(sock, False, lambda: _accepted(*sock.accept()), self._sock_accept)
+        fd, address = await finish(started)
         connection = socket.socket(fileno=fd)
         connection.setblocking(False)
         return connection, address
@@ -196,6 +245,10 @@ class Sockets:
         """socket.getnameinfo, elsewhere."""
         family = socket.AF_INET6 if len(sockaddr) > 2 or ":" in sockaddr[0] else socket.AF_INET
         return await finish(self._getnameinfo(family, tuple(sockaddr), flags))
+
+
+def _accepted(connection, address):
+    return connection.detach(), address
 
 
 def _member(kind, value):

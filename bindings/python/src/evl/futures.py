@@ -15,9 +15,13 @@ Operation = _evl.Operation
 
 async def finish(started):
     """The result of what a function of the C part has begun."""
-    if type(started) is Operation:
+    if type(started) is not Operation:
+        return started
+    try:
         return await started
-    return started
+    finally:
+        # It keeps the exception, whose traceback has this frame.
+        del started
 
 
 def _convert_error(error):

@@ -34,7 +34,12 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         self._executor_shutdown_called = False
         self._asyncgens = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
-        self._servers = weakref.WeakSet()
+        # Those that are open: what serves stays, though nobody refers to it.
+        self._servers = set()
+        # By descriptor and direction: what was given to add_reader and add_writer, which can be removed when it is closed.
+        self._watched = {}
+        # Those that Python was told of.
+        self._signals = set()
         self._wakeup = None
         self._origin_depth = None
         self.set_debug(coroutines._is_debug_mode())
@@ -51,7 +56,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
     # --- running
 
     def _check_closed(self):
-        if self.is_closed():
+        if self._closed:
             raise RuntimeError("Event loop is closed")
 
     def _check_running(self):
@@ -75,7 +80,7 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             events._set_running_loop(None)
             self._track_origins(False)
             if previous_fd is not None:
-                signal.set_wakeup_fd(previous_fd)
+                self._wake_no_more(previous_fd)
             sys.set_asyncgen_hooks(*hooks)
 
     def run_until_complete(self, future):
@@ -110,9 +115,13 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             return
         if self.get_debug():
             logger.debug("Close %r", self)
+        if threading.current_thread() is threading.main_thread() and not sys.is_finalizing():
+            for sig in list(self._signals):
+                self.remove_signal_handler(sig)
         for server in list(self._servers):
             server._forget()
         self._close()
+        self._watched.clear()
         if self._wakeup is not None:
             for fd in self._wakeup:
                 os.close(fd)
@@ -130,10 +139,19 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._watch_wakeup(self._wakeup[0])
         try:
-            return signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+            previous_fd = signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         except ValueError:
             # The main thread of another interpreter.
             return None
+        self._wake_too(previous_fd)
+        return previous_fd
+
+    def _wake_no_more(self, previous_fd):
+        self._wake_too(-1)
+        present_fd = signal.set_wakeup_fd(previous_fd)
+        if present_fd != self._wakeup[1]:
+            # Set by the program meanwhile.
+            signal.set_wakeup_fd(present_fd)
 
     # --- debugging
 
@@ -192,7 +210,21 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
 
     def _watch_object(self, fileobj, writer, callback, args):
         self._check_closed()
-        self._watch(_descriptor(fileobj), writer, callback, args)
+        fd = _descriptor(fileobj)
+        self._watch(fd, writer, callback, args)
+        self._watched[fd, writer] = fileobj
+
+    def _unwatch_object(self, fileobj, writer):
+        try:
+            fd = _descriptor(fileobj)
+        except ValueError:
+            # Closed meanwhile.
+            known = [key for key, watched in self._watched.items() if watched is fileobj and key[1] is writer]
+            if not known:
+                raise
+            fd = known[0][0]
+        self._watched.pop((fd, writer), None)
+        return self._unwatch(fd, writer)
 
     def add_reader(self, fd, callback, *args):
         """Has callback(*args) called whenever fd is readable."""
@@ -204,11 +236,11 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
 
     def remove_reader(self, fd):
         """Removes the reader of fd; says whether there was one."""
-        return self._unwatch(_descriptor(fd), False)
+        return self._unwatch_object(fd, False)
 
     def remove_writer(self, fd):
         """Removes the writer of fd; says whether there was one."""
-        return self._unwatch(_descriptor(fd), True)
+        return self._unwatch_object(fd, True)
 
     def add_signal_handler(self, sig, callback, *args):
         """Has callback(*args) called in the loop when the process receives a signal."""
@@ -217,13 +249,23 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         _check_signal(sig)
         self._check_closed()
         self._handle_signal(sig, callback, args)
+        if threading.current_thread() is threading.main_thread():
+            # signal.getsignal is to show that the signal is handled. What the kernel calls is libevl's, above that.
+            self._forget_signal(sig)
+            signal.signal(sig, _handled_by_a_loop)
+            self._handle_signal(sig, callback, args)
+            self._signals.add(sig)
 
     def remove_signal_handler(self, sig):
         """Removes the handler of a signal; says whether there was one."""
         _check_signal(sig)
         if self.is_closed():
             return False
-        return self._forget_signal(sig)
+        found = self._forget_signal(sig)
+        if sig in self._signals:
+            self._signals.discard(sig)
+            signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        return found
 
     # --- executors
 
@@ -412,6 +454,10 @@ def _check_signal(sig):
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
         raise ValueError(f"invalid signal number {sig}")
+
+
+def _handled_by_a_loop(number, frame):
+    pass
 
 
 def _describe(self, callback):

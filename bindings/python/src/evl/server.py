@@ -31,6 +31,7 @@ class Server(asyncio.AbstractServer):
     def _forget(self):
         sockets, self._sockets = self._sockets, None
         self._waiters = None
+        self._loop._servers.discard(self)
         for sock in sockets or ():
             sock.detach()
 

@@ -18,6 +18,10 @@ typedef struct {
     int family;
     int depth;
     bool lost;
+    /* It was made with a remote address; a socket may also have been connected before. */
+    bool remote;
+    /* Somebody has closed it. */
+    bool closed;
 } Datagram;
 
 static PyTypeObject *Datagram_Type;
@@ -93,11 +97,16 @@ static void dealloc(Datagram *self) {
 }
 
 static void release(void *of) {
+    STAYS;
     Datagram *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
+    bool abandoned = self->datagram != NULL && !self->closed && !self->lost && evl_loop_is_closed(self->loop->loop);
     end(self);
+    if (abandoned)
+        warn_unclosed((PyObject *)self);
     Py_DECREF(self);
     PyGILState_Release(state);
+    LEAVE;
 }
 
 /* --- what evl calls */
@@ -139,10 +148,11 @@ static void learn_addresses(Datagram *self) {
 }
 
 static void on_made(evl_datagram *datagram, void *of) {
+    STAYS;
     Datagram *self = of;
     self->datagram = evl_datagram_ref(datagram);
     if (!enter(self))
-        return;
+        LEAVE;
     learn_addresses(self);
     self->protocol = PyObject_CallNoArgs(self->factory);
     Py_CLEAR(self->factory);
@@ -162,13 +172,15 @@ static void on_made(evl_datagram *datagram, void *of) {
         Py_XDECREF(answer);
     }
     leave(self);
+    LEAVE;
 }
 
 static void on_datagram(evl_datagram *datagram, const void *data, size_t size, const void *address, uint32_t address_size, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
     PyObject *from = bytes == NULL ? NULL : address_from_c(address, address_size);
     PyObject *answer = from == NULL ? NULL : PyObject_CallMethodObjArgs(self->protocol, names.datagram_received, bytes, from, NULL);
@@ -178,13 +190,15 @@ static void on_datagram(evl_datagram *datagram, const void *data, size_t size, c
     Py_XDECREF(from);
     Py_XDECREF(bytes);
     leave(self);
+    LEAVE;
 }
 
 static void on_error(evl_datagram *datagram, int code, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     PyObject *error = exception_of(code, NULL);
     PyObject *answer = error == NULL ? NULL : PyObject_CallMethodOneArg(self->protocol, names.error_received, error);
     if (answer == NULL)
@@ -192,13 +206,15 @@ static void on_error(evl_datagram *datagram, int code, void *of) {
     Py_XDECREF(answer);
     Py_XDECREF(error);
     leave(self);
+    LEAVE;
 }
 
 static void on_lost(evl_datagram *datagram, int code, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (!enter(self))
-        return;
+        LEAVE;
     PyObject *error = self->error, *answer = NULL;
     self->error = NULL;
     if (error == NULL && code != 0) {
@@ -217,17 +233,20 @@ static void on_lost(evl_datagram *datagram, int code, void *of) {
     Py_XDECREF(error);
     end(self);
     leave(self);
+    LEAVE;
 }
 
 static void flow(Datagram *self, PyObject *method, const char *message) {
+    STAYS;
     if (self->protocol == NULL)
-        return;
+        LEAVE;
     Py_INCREF(self);
     PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, method);
     if (answer == NULL)
         loop_tell(self->loop, message, (PyObject *)self, "transport");
     Py_XDECREF(answer);
     Py_DECREF(self);
+    LEAVE;
 }
 
 static void on_pause(evl_datagram *datagram, void *of) {
@@ -236,12 +255,14 @@ static void on_pause(evl_datagram *datagram, void *of) {
 }
 
 static void on_resume(evl_datagram *datagram, void *of) {
+    STAYS;
     (void)datagram;
     Datagram *self = of;
     if (enter(self)) {
         flow(self, names.resume_writing, "protocol.resume_writing() failed");
         leave(self);
     }
+    LEAVE;
 }
 
 static const evl_datagram_protocol table = {
@@ -256,6 +277,26 @@ static const evl_datagram_protocol table = {
 
 /* --- methods */
 
+/* The exception that is set goes to the protocol, whose own exceptions are raised. */
+static PyObject *error_received(Datagram *self) {
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    PyObject *protocol = self->protocol, *answer = NULL;
+    Py_XINCREF(protocol);
+    if (protocol != NULL)
+        answer = PyObject_CallMethodOneArg(protocol, names.error_received, exception);
+    bool failed = protocol != NULL && answer == NULL;
+    Py_XDECREF(protocol);
+    Py_XDECREF(answer);
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *dgram_sendto(Datagram *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"data", "addr", NULL};
     PyObject *data, *address = Py_None;
@@ -264,13 +305,25 @@ static PyObject *dgram_sendto(Datagram *self, PyObject *args, PyObject *kwargs) 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", keywords, &data, &address))
         return NULL;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
-        return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", Py_TYPE(data));
+        return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.100s'", Py_TYPE(data)->tp_name);
     int code = -EPIPE;
     if (self->datagram != NULL) {
+        /* As asyncio does it, addresses are compared as they are given; one is not looked at where the socket has one. */
+        PyObject *peer = PyDict_GetItemString(self->base.extra, "peername");
+        if (peer != NULL && peer != Py_None && address != Py_None) {
+            int same = self->remote ? PyObject_RichCompareBool(address, peer, Py_EQ) : 1;
+            if (same <= 0) {
+                if (same == 0)
+                    PyErr_Format(PyExc_ValueError, "Invalid address: must be None or %R", peer);
+                PyBuffer_Release(&view);
+                return NULL;
+            }
+            address = Py_None;
+        }
         int size = address_to_c(self->family, address, &storage, sizeof storage);
         if (size < 0) {
             PyBuffer_Release(&view);
-            return NULL;
+            return PyErr_ExceptionMatches(PyExc_OSError) ? error_received(self) : NULL;
         }
         code = evl_datagram_sendto(self->datagram, view.buf, (size_t)view.len, size == 0 ? NULL : &storage, (uint32_t)size);
     }
@@ -287,11 +340,13 @@ static PyObject *finished(int code) { return none_or_fail(code == EVL_ECLOSED ? 
 
 static PyObject *dgram_close(Datagram *self, PyObject *unused) {
     (void)unused;
+    self->closed = true;
     return finished(self->datagram == NULL ? 0 : evl_datagram_close(self->datagram));
 }
 
 static PyObject *dgram_abort(Datagram *self, PyObject *unused) {
     (void)unused;
+    self->closed = true;
     return finished(self->datagram == NULL ? 0 : evl_datagram_abort(self->datagram));
 }
 
@@ -427,6 +482,7 @@ static PyObject *datagram(Loop *self, PyObject *args) {
     Datagram *made = make(self, factory);
     if (made == NULL)
         return NULL;
+    made->remote = options.remote_host != NULL || options.remote_service != NULL;
     Py_INCREF(made);
     int code = evl_loop_create_datagram_endpoint(self->loop, &options, &table, made, release, &future);
     return started(self, made, code, future);
@@ -443,6 +499,7 @@ static PyObject *datagram_unix(Loop *self, PyObject *args) {
     Datagram *made = make(self, factory);
     if (made == NULL)
         return NULL;
+    made->remote = remote != NULL;
     Py_INCREF(made);
     int code = evl_loop_create_unix_datagram_endpoint(self->loop, local, (size_t)local_size, remote, (size_t)remote_size, &table, made,
                                                       release, &future);

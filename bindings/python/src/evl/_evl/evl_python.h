@@ -21,6 +21,10 @@ typedef struct {
     PyThreadState *waiting;
     /* The exception that ends the run. */
     PyObject *raised;
+    /* Socket operations that wait. */
+    struct Part *pending;
+    /* Whom else signals wake: what signal.set_wakeup_fd had been given; or -1. */
+    int wakeup;
     bool debug;
     bool running;
     unsigned long thread;
@@ -85,8 +89,26 @@ typedef struct {
 } Names;
 extern Names names;
 
+/* Until Python 3.13 a thread that outlives the interpreter ends by pthread_exit where it would take the interpreter's lock again,
+ * which may be in any Python code. It must not unwind through evl: it stays where it is, as with Python 3.14, and ends with the
+ * process. What evl calls, and calls Python code, begins with STAYS and returns by LEAVE or LEAVE_WITH. */
+void stay(void);
+static inline void stay_inside(const bool *inside) {
+    if (*inside)
+        stay();
+}
+#define STAYS __attribute__((cleanup(stay_inside))) bool inside = true
+#define LEAVE do { inside = false; return; } while (0)
+#define LEAVE_WITH(value) do { inside = false; return value; } while (0)
+
 /* module.c */
+/* Raised when a descriptor is used by somebody else. */
+extern PyObject *Busy;
 void release_object(void *object);
+/* What the extension has is there once; another interpreter's classes would take the place of this one's. False with an exception. */
+bool is_only_interpreter(void);
+/* The loop is closed, and nobody has closed this transport. */
+void warn_unclosed(PyObject *transport);
 PyObject *exception_of(int code, const char *message);
 PyObject *fail(int code);
 PyObject *fail_with(int code, const char *message);
@@ -126,6 +148,9 @@ typedef PyObject *(*Reader)(evl_future *future, void *data);
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
 /* The same, but an Operation in any case. */
 PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
+/* Has what waits for a descriptor wait for nothing, as asyncio's does when its reader or writer is removed: whether there was
+ * any. */
+bool operation_strand(Loop *loop, int fd, bool writer);
 PyObject *read_nothing(evl_future *future, void *data);
 PyObject *read_number(evl_future *future, void *data);
 int operation_ready(PyObject *module);

@@ -79,12 +79,6 @@ static void enter_python(const sigset_t *signals) {
     call_and_forget(begin_thread);
 }
 
-/* While the interpreter ends, a thread that wants its lock is ended where it stands; it must not be, in the middle of libevl. */
-static void stay(const bool *unfinished) {
-    while (*unfinished)
-        pause();
-}
-
 /* --- jobs */
 
 typedef struct {
@@ -103,7 +97,7 @@ static void job_unref(void *of) {
         return;
     if (!job->ran)
         count(&jobs, -1);
-    __attribute__((cleanup(stay))) bool unfinished = true;
+    STAYS;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_XDECREF(job->function);
     Py_XDECREF(job->args);
@@ -111,11 +105,11 @@ static void job_unref(void *of) {
     Py_XDECREF(job->error);
     PyMem_RawFree(job);
     PyGILState_Release(state);
-    unfinished = false;
+    LEAVE;
 }
 
 static void *job_run(void *of) {
-    __attribute__((cleanup(stay))) bool unfinished = true;
+    STAYS;
     Job *job = of;
     job->ran = true;
     atomic_fetch_add(&job->refs, 1);
@@ -134,8 +128,7 @@ static void *job_run(void *of) {
     Py_CLEAR(job->args);
     PyEval_SaveThread();
     count(&jobs, -1);
-    unfinished = false;
-    return job;
+    LEAVE_WITH(job);
 }
 
 /* The job itself is the future's result. */
@@ -255,7 +248,7 @@ static PyObject *forget_threads(PyObject *module, PyObject *unused) {
 static PyObject *set_thread_functions(PyObject *module, PyObject *args) {
     (void)module;
     PyObject *begin, *end;
-    if (!PyArg_ParseTuple(args, "OO", &begin, &end))
+    if (!is_only_interpreter() || !PyArg_ParseTuple(args, "OO", &begin, &end))
         return NULL;
     Py_INCREF(begin);
     Py_XSETREF(begin_thread, begin);

@@ -97,8 +97,10 @@ static void dealloc(Handle *self) {
 }
 
 void handle_release(void *of) {
+    STAYS;
     drop_callback(of);
     Py_DECREF((PyObject *)of);
+    LEAVE;
 }
 
 static double seconds(void) {
@@ -187,6 +189,7 @@ void handle_run(void *of) {
     Handle *self = of;
     if (self->callback == NULL)
         return;
+    STAYS;
     PyObject *callback = self->callback, *context = self->context, *result = NULL;
     bool own = context == NULL;
     Py_INCREF(self);
@@ -231,6 +234,7 @@ void handle_run(void *of) {
         Py_XDECREF(context);
     Py_DECREF(callback);
     Py_DECREF(self);
+    LEAVE;
 }
 
 static PyObject *run(Handle *self, PyObject *unused) {

@@ -11,6 +11,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     if (self == NULL)
         return NULL;
     self->slow_callback_duration = 0.1;
+    self->wakeup = -1;
     int code = evl_loop_new(NULL, &self->loop);
     if (code == 0)
         code = evl_loop_set_wait_hooks(self->loop, loop_begin_wait, loop_end_wait, self, NULL);
@@ -199,6 +200,23 @@ static PyObject *is_closed(Loop *self, PyObject *unused) {
     return PyBool_FromLong(evl_loop_is_closed(self->loop));
 }
 
+static PyObject *get_closed(Loop *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(evl_loop_is_closed(self->loop));
+}
+
+static PyObject *get_debug_flag(Loop *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->debug);
+}
+
+static PyObject *get_thread(Loop *self, void *unused) {
+    (void)unused;
+    if (!self->running)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLong(self->thread);
+}
+
 static PyObject *get_debug(Loop *self, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(self->debug);
@@ -218,21 +236,21 @@ static PyObject *watch(Loop *self, PyObject *args) {
     PyObject *callback, *tuple;
     if (!PyArg_ParseTuple(args, "ipOO!", &fd, &writer, &callback, &PyTuple_Type, &tuple))
         return NULL;
-    Handle *handle = handle_make(Handle_Type, self, callback, ((PyTupleObject *)tuple)->ob_item, PyTuple_GET_SIZE(tuple), NULL);
-    if (handle == NULL)
-        return NULL;
-    Py_INCREF(handle);
-    int code = writer ? evl_loop_add_writer(self->loop, fd, handle_run, handle, handle_release, NULL, NULL)
-                      : evl_loop_add_reader(self->loop, fd, handle_run, handle, handle_release, NULL, NULL);
-    if (code == EVL_EBUSY) {
+    for (;;) {
+        Handle *handle = handle_make(Handle_Type, self, callback, ((PyTupleObject *)tuple)->ob_item, PyTuple_GET_SIZE(tuple), NULL);
+        if (handle == NULL)
+            return NULL;
+        Py_INCREF(handle);
+        int code = writer ? evl_loop_add_writer(self->loop, fd, handle_run, handle, handle_release, NULL, NULL)
+                          : evl_loop_add_reader(self->loop, fd, handle_run, handle, handle_release, NULL, NULL);
+        if (code >= 0)
+            return (PyObject *)handle;
         Py_DECREF(handle);
-        return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
+        if (code != EVL_EBUSY)
+            return fail(code);
+        if (!operation_strand(self, fd, writer))
+            return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
     }
-    if (code < 0) {
-        Py_DECREF(handle);
-        return fail(code);
-    }
-    return (PyObject *)handle;
 }
 
 /* _unwatch(fd, writer): whether there was one. */
@@ -243,8 +261,11 @@ static PyObject *unwatch(Loop *self, PyObject *args) {
     if (evl_loop_is_closed(self->loop))
         Py_RETURN_FALSE;
     int code = writer ? evl_loop_remove_writer(self->loop, fd) : evl_loop_remove_reader(self->loop, fd);
-    if (code == EVL_EBUSY)
-        return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
+    if (code == EVL_EBUSY) {
+        if (!operation_strand(self, fd, writer))
+            return PyErr_Format(PyExc_RuntimeError, "File descriptor %d is used by transport", fd);
+        code = 1;
+    }
     return code < 0 ? fail(code) : PyBool_FromLong(code);
 }
 
@@ -292,6 +313,10 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef attributes[] = {
     {"_clock_resolution", (getter)get_clock_resolution, NULL, NULL, NULL},
+    /* Private to asyncio, but looked at by programs: uvloop has them, too. */
+    {"_closed", (getter)get_closed, NULL, NULL, NULL},
+    {"_debug", (getter)get_debug_flag, NULL, NULL, NULL},
+    {"_thread_id", (getter)get_thread, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -11,14 +11,15 @@ void loop_begin_wait(void *of) {
 }
 
 void loop_end_wait(void *of) {
+    STAYS;
     Loop *self = of;
     PyEval_RestoreThread(self->waiting);
     self->waiting = NULL;
+    LEAVE;
 }
 
-bool loop_takes_exit(Loop *self) {
-    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) && !PyErr_ExceptionMatches(PyExc_SystemExit))
-        return false;
+/* The exception that is set ends the run. */
+static void end_run(Loop *self) {
     PyObject *type, *exception, *traceback;
     PyErr_Fetch(&type, &exception, &traceback);
     PyErr_NormalizeException(&type, &exception, &traceback);
@@ -32,6 +33,12 @@ bool loop_takes_exit(Loop *self) {
     } else {
         Py_DECREF(exception);
     }
+}
+
+bool loop_takes_exit(Loop *self) {
+    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) && !PyErr_ExceptionMatches(PyExc_SystemExit))
+        return false;
+    end_run(self);
     return true;
 }
 
@@ -56,6 +63,7 @@ void loop_tell(Loop *self, const char *message, PyObject *about, const char *key
 
 /* Failures that evl itself reports. */
 void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, void *of) {
+    STAYS;
     (void)event_loop;
     Loop *self = of;
     PyObject *raised = exception->object;
@@ -86,13 +94,14 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
     Py_XDECREF(answer);
     Py_XDECREF(told);
     Py_XDECREF(raised);
+    LEAVE;
 }
 
-/* A signal that Python handles has come: it wrote to the descriptor given to signal.set_wakeup_fd. */
+/* A signal that Python handles has come: it wrote to the descriptor given to signal.set_wakeup_fd. Whatever its handler raises
+ * ends the run: asyncio's loop is in select() then, and run_forever raises it. */
 static void on_wakeup(void *of) {
-    Loop *self = of;
-    if (PyErr_CheckSignals() < 0 && !loop_takes_exit(self))
-        loop_tell(self, "Unhandled exception in a signal handler", NULL, "handle");
+    if (PyErr_CheckSignals() < 0)
+        end_run(of);
 }
 
 typedef struct {
@@ -101,11 +110,16 @@ typedef struct {
 } Wakeup;
 
 static void on_wakeup_readable(void *of) {
+    STAYS;
     Wakeup *wakeup = of;
     char bytes[256];
-    while (read(wakeup->fd, bytes, sizeof bytes) > 0)
-        ;
+    ssize_t count;
+    while ((count = read(wakeup->fd, bytes, sizeof bytes)) > 0)
+        if (wakeup->self->wakeup >= 0 && write(wakeup->self->wakeup, bytes, (size_t)count) < 0)
+            /* It is full, and so wakes already. */
+            continue;
     on_wakeup(wakeup->self);
+    LEAVE;
 }
 
 /* _watch_wakeup(fd) */
@@ -118,6 +132,15 @@ static PyObject *watch_wakeup(Loop *self, PyObject *number) {
         return PyErr_NoMemory();
     *wakeup = (Wakeup){self, (int)fd};
     return none_or_fail(evl_loop_add_reader(self->loop, (int)fd, on_wakeup_readable, wakeup, PyMem_RawFree, NULL, NULL));
+}
+
+/* _wake_too(fd): bytes that come for signals are passed on to it. */
+static PyObject *wake_too(Loop *self, PyObject *number) {
+    long fd = PyLong_AsLong(number);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    self->wakeup = (int)fd;
+    Py_RETURN_NONE;
 }
 
 /* _run(): run_forever, without what Python code does round it. */
@@ -169,6 +192,7 @@ PyMethodDef loop_run_methods[] = {
     {"_run", (PyCFunction)run, METH_NOARGS, NULL},
     {"_close", (PyCFunction)close_loop, METH_NOARGS, NULL},
     {"_watch_wakeup", (PyCFunction)watch_wakeup, METH_O, NULL},
+    {"_wake_too", (PyCFunction)wake_too, METH_O, NULL},
     {"_after_fork", (PyCFunction)after_fork, METH_NOARGS, NULL},
     {"stop", (PyCFunction)stop, METH_NOARGS, "Stops the loop after the present iteration."},
     {NULL, NULL, 0, NULL},

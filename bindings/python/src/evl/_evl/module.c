@@ -4,14 +4,31 @@
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
+#include <unistd.h>
 
 Classes classes;
 Names names;
+PyObject *Busy;
+
+void stay(void) {
+    for (;;)
+        pause();
+}
 
 void release_object(void *object) {
+    STAYS;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_DECREF((PyObject *)object);
     PyGILState_Release(state);
+    LEAVE;
+}
+
+void warn_unclosed(PyObject *transport) {
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    if (PyErr_ResourceWarning(transport, 1, "unclosed transport %R", transport) < 0)
+        PyErr_WriteUnraisable(transport);
+    PyErr_Restore(type, exception, traceback);
 }
 
 static const struct {
@@ -34,6 +51,8 @@ PyObject *exception_of(int code, const char *message) {
                                      "Non-thread-safe operation invoked on an event loop other than the current one");
     case EVL_ERUNNING:
         return PyObject_CallFunction(PyExc_RuntimeError, "s", "This event loop is already running");
+    case EVL_EBUSY:
+        return PyObject_CallFunction(Busy, "s", message != NULL && message[0] != '\0' ? message : evl_strerror(code));
     case EVL_ECANCELLED:
         return PyObject_CallNoArgs(classes.cancelled_error);
     case -ENOMEM:
@@ -68,6 +87,17 @@ PyObject *fail(int code) {
     return fail_with(code, message);
 }
 
+bool is_only_interpreter(void) {
+    static int64_t interpreter = -1;
+    int64_t present = PyInterpreterState_GetID(PyInterpreterState_Get());
+    if (interpreter >= 0 && interpreter != present) {
+        PyErr_SetString(PyExc_ImportError, "evl can be used in one interpreter of a process only");
+        return false;
+    }
+    interpreter = present;
+    return true;
+}
+
 static PyObject *set_classes(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
     static char *keywords[] = {"stream", "datagram", "gaierror", "cancelled_error", "convert_error", "extract_stack", "socket_info", "log_slow", "resolve",
@@ -77,6 +107,8 @@ static PyObject *set_classes(PyObject *module, PyObject *args, PyObject *kwargs)
                                      &given.gaierror, &given.cancelled_error, &given.convert_error, &given.extract_stack,
                                      &given.socket_info,
                                      &given.log_slow, &given.resolve))
+        return NULL;
+    if (!is_only_interpreter())
         return NULL;
     Py_INCREF(given.stream);
     Py_INCREF(given.datagram);
@@ -144,7 +176,9 @@ PyMODINIT_FUNC PyInit__evl(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL)
         return NULL;
-    if (intern_names() < 0 || PyModule_AddStringConstant(module, "libevl_version", evl_version()) < 0 ||
+    Busy = PyErr_NewException("evl._evl.Busy", PyExc_RuntimeError, NULL);
+    if (Busy == NULL || PyModule_AddObjectRef(module, "Busy", Busy) < 0 || intern_names() < 0 ||
+        PyModule_AddStringConstant(module, "libevl_version", evl_version()) < 0 ||
         handle_ready(module) < 0 || loop_ready(module) < 0 || operation_ready(module) < 0 || stream_ready(module) < 0 ||
         server_ready(module) < 0 || datagram_ready(module) < 0 || process_ready(module) < 0 || executor_ready(module) < 0) {
         Py_DECREF(module);

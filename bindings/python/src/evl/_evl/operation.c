@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 
 /* What an operation has beyond asyncio's future, behind which it lies. */
-typedef struct {
+typedef struct Part {
     Loop *loop;
     /* NULL when it is done. */
     evl_future *future;
@@ -16,6 +16,12 @@ typedef struct {
     void *data;
     /* How many bytes were sent by what has failed or was cancelled. */
     Py_ssize_t sent;
+    /* Of a socket operation that waits: its place in the loop's list. */
+    struct Part *next, **link;
+    int fd;
+    bool writer;
+    /* Nothing more is told of it. */
+    bool stranded;
 } Part;
 
 static PyTypeObject *Operation_Type, *Future_Type;
@@ -33,9 +39,19 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
     return Future_Type->tp_traverse(self, visit, arg);
 }
 
+static void unlink_part(Part *part) {
+    if (part->link == NULL)
+        return;
+    *part->link = part->next;
+    if (part->next != NULL)
+        part->next->link = part->link;
+    part->link = NULL;
+}
+
 /* Evl does not use anything of it any more. */
 static void end(Part *part) {
     evl_future *future = part->future;
+    unlink_part(part);
     part->future = NULL;
     if (future != NULL)
         evl_future_unref(future);
@@ -99,8 +115,13 @@ static void note_sent(Part *part) {
 }
 
 static void on_done(evl_future *future, void *of) {
+    STAYS;
     PyObject *self = of, *answer;
     Part *part = part_of(self);
+    if (part->stranded) {
+        end(part);
+        LEAVE;
+    }
     PyObject *done = PyObject_CallMethodNoArgs(self, names.done);
     if (done == Py_True || done == NULL) {
         answer = done;
@@ -128,6 +149,7 @@ static void on_done(evl_future *future, void *of) {
         loop_tell(part->loop, "Completing a future failed", self, "future");
     Py_XDECREF(answer);
     end(part);
+    LEAVE;
 }
 
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
@@ -140,7 +162,8 @@ PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, P
     return result;
 }
 
-PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
+static PyObject *begin(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view, int fd,
+                       bool writer) {
     PyObject *given[2] = {NULL, (PyObject *)loop};
     PyObject *self = PyObject_Vectorcall((PyObject *)Operation_Type, given + 1, PY_VECTORCALL_ARGUMENTS_OFFSET, names.loop_keyword);
     if (self == NULL) {
@@ -153,7 +176,9 @@ PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void 
     Part *part = part_of(self);
     Py_INCREF(loop);
     Py_XINCREF(kept);
-    *part = (Part){loop, future, kept, view != NULL ? *view : (Py_buffer){0}, reader, data, 0};
+    *part = (Part){.loop = loop, .future = future, .kept = kept, .reader = reader, .data = data, .fd = fd, .writer = writer};
+    if (view != NULL)
+        part->view = *view;
     Py_INCREF(self);
     int code = evl_future_add_done_callback(future, on_done, self, release_object, NULL);
     if (code < 0) {
@@ -161,7 +186,35 @@ PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void 
         Py_DECREF(self);
         return fail(code);
     }
+    if (fd >= 0) {
+        part->next = loop->pending;
+        part->link = &loop->pending;
+        if (part->next != NULL)
+            part->next->link = &part->next;
+        loop->pending = part;
+    }
     return self;
+}
+
+PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view) {
+    return begin(loop, future, reader, data, kept, view, -1, false);
+}
+
+/* An operation on a socket. */
+static PyObject *sock_operation(Loop *loop, evl_future *future, Reader reader, Py_buffer *view, int fd, bool writer) {
+    return evl_future_done(future) ? operation(loop, future, reader, NULL, NULL, view)
+                                   : begin(loop, future, reader, NULL, NULL, view, fd, writer);
+}
+
+bool operation_strand(Loop *loop, int fd, bool writer) {
+    for (Part *found = loop->pending; found != NULL; found = found->next) {
+        if (found->fd != fd || found->writer != writer || evl_future_done(found->future))
+            continue;
+        found->stranded = true;
+        unlink_part(found);
+        return evl_future_cancel(found->future, NULL) >= 0;
+    }
+    return false;
 }
 
 static PyObject *cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
@@ -269,7 +322,7 @@ static PyObject *read_number_and_address(evl_future *future, void *data) {
 
 /* --- sockets */
 
-#define START(call, reader, view) \
+#define START(call, reader, view, writer) \
     evl_future *future; \
     int code = call; \
     if (code < 0) { \
@@ -277,14 +330,14 @@ static PyObject *read_number_and_address(evl_future *future, void *data) {
             PyBuffer_Release(view); \
         return fail(code); \
     } \
-    return operation(self, future, reader, NULL, NULL, view)
+    return sock_operation(self, future, reader, view, fd, writer)
 
 static PyObject *sock_recv(Loop *self, PyObject *args) {
     int fd;
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "in", &fd, &size))
         return NULL;
-    START(evl_loop_sock_recv(self->loop, fd, (size_t)size, &future), read_bytes, (Py_buffer *)NULL);
+    START(evl_loop_sock_recv(self->loop, fd, (size_t)size, &future), read_bytes, (Py_buffer *)NULL, false);
 }
 
 static PyObject *sock_recvfrom(Loop *self, PyObject *args) {
@@ -292,7 +345,7 @@ static PyObject *sock_recvfrom(Loop *self, PyObject *args) {
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "in", &fd, &size))
         return NULL;
-    START(evl_loop_sock_recvfrom(self->loop, fd, (size_t)size, &future), read_bytes_and_address, (Py_buffer *)NULL);
+    START(evl_loop_sock_recvfrom(self->loop, fd, (size_t)size, &future), read_bytes_and_address, (Py_buffer *)NULL, false);
 }
 
 static PyObject *sock_recv_into(Loop *self, PyObject *args) {
@@ -300,7 +353,7 @@ static PyObject *sock_recv_into(Loop *self, PyObject *args) {
     Py_buffer view;
     if (!PyArg_ParseTuple(args, "iw*", &fd, &view))
         return NULL;
-    START(evl_loop_sock_recv_into(self->loop, fd, view.buf, (size_t)view.len, &future), read_number, &view);
+    START(evl_loop_sock_recv_into(self->loop, fd, view.buf, (size_t)view.len, &future), read_number, &view, false);
 }
 
 static PyObject *sock_recvfrom_into(Loop *self, PyObject *args) {
@@ -316,7 +369,7 @@ static PyObject *sock_recvfrom_into(Loop *self, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "nbytes is greater than the length of the buffer");
         return NULL;
     }
-    START(evl_loop_sock_recvfrom_into(self->loop, fd, view.buf, (size_t)size, &future), read_number_and_address, &view);
+    START(evl_loop_sock_recvfrom_into(self->loop, fd, view.buf, (size_t)size, &future), read_number_and_address, &view, false);
 }
 
 static PyObject *sock_sendall(Loop *self, PyObject *args) {
@@ -324,7 +377,7 @@ static PyObject *sock_sendall(Loop *self, PyObject *args) {
     Py_buffer view;
     if (!PyArg_ParseTuple(args, "iy*", &fd, &view))
         return NULL;
-    START(evl_loop_sock_sendall(self->loop, fd, view.buf, (size_t)view.len, &future), read_nothing, &view);
+    START(evl_loop_sock_sendall(self->loop, fd, view.buf, (size_t)view.len, &future), read_nothing, &view, true);
 }
 
 static PyObject *sock_sendto(Loop *self, PyObject *args) {
@@ -339,7 +392,7 @@ static PyObject *sock_sendto(Loop *self, PyObject *args) {
         PyBuffer_Release(&view);
         return NULL;
     }
-    START(evl_loop_sock_sendto(self->loop, fd, view.buf, (size_t)view.len, &storage, (uint32_t)size, &future), read_number, &view);
+    START(evl_loop_sock_sendto(self->loop, fd, view.buf, (size_t)view.len, &storage, (uint32_t)size, &future), read_number, &view, true);
 }
 
 static PyObject *sock_connect(Loop *self, PyObject *args) {
@@ -351,14 +404,14 @@ static PyObject *sock_connect(Loop *self, PyObject *args) {
     int size = address_to_c(family_of(fd), address, &storage, sizeof storage);
     if (size < 0)
         return NULL;
-    START(evl_loop_sock_connect(self->loop, fd, &storage, (uint32_t)size, &future), read_nothing, (Py_buffer *)NULL);
+    START(evl_loop_sock_connect(self->loop, fd, &storage, (uint32_t)size, &future), read_nothing, (Py_buffer *)NULL, true);
 }
 
 static PyObject *sock_accept(Loop *self, PyObject *args) {
     int fd;
     if (!PyArg_ParseTuple(args, "i", &fd))
         return NULL;
-    START(evl_loop_sock_accept(self->loop, fd, &future), read_number_and_address, (Py_buffer *)NULL);
+    START(evl_loop_sock_accept(self->loop, fd, &future), read_number_and_address, (Py_buffer *)NULL, false);
 }
 
 static PyObject *sock_sendfile(Loop *self, PyObject *args) {
@@ -366,7 +419,7 @@ static PyObject *sock_sendfile(Loop *self, PyObject *args) {
     long long offset, count;
     if (!PyArg_ParseTuple(args, "iiLL", &fd, &file, &offset, &count))
         return NULL;
-    START(evl_loop_sock_sendfile(self->loop, fd, file, offset, count, &future), read_number, (Py_buffer *)NULL);
+    START(evl_loop_sock_sendfile(self->loop, fd, file, offset, count, &future), read_number, (Py_buffer *)NULL, true);
 }
 
 PyMethodDef loop_sock_methods[] = {

@@ -41,9 +41,10 @@ static void dealloc(Process *self) {
 /* --- what evl calls: methods of the owner, each of which says itself what goes wrong */
 
 static void call_owner(Process *self, const char *method, const char *format, ...) {
+    STAYS;
     va_list list;
     if (self->owner == NULL)
-        return;
+        LEAVE;
     Py_INCREF(self);
     va_start(list, format);
     PyObject *args = Py_VaBuildValue(format, list);
@@ -60,6 +61,7 @@ static void call_owner(Process *self, const char *method, const char *format, ..
     Py_XDECREF(bound);
     Py_XDECREF(args);
     Py_DECREF(self);
+    LEAVE;
 }
 
 static PyObject *error_or_none(int code) {
@@ -89,29 +91,35 @@ static void on_exited(evl_process *process, void *of) {
 }
 
 static void on_lost(evl_process *process, int code, void *of) {
+    STAYS;
     (void)process;
     Process *self = of;
     call_owner(self, "_on_lost", "(N)", error_or_none(code));
     Py_CLEAR(self->owner);
+    LEAVE;
 }
 
 /* Called by the write that fills the pipe's buffer, in its caller's context. */
 static void on_pause(evl_process *process, void *of) {
+    STAYS;
     (void)process;
     Process *self = of;
     PyObject *answer = self->owner == NULL ? NULL : PyObject_CallMethod(self->owner, "_on_pause", NULL);
     if (answer == NULL && self->owner != NULL)
         loop_tell(self->loop, "protocol.pause_writing() failed", self->owner, "transport");
     Py_XDECREF(answer);
+    LEAVE;
 }
 
 static void on_resume(evl_process *process, void *of) {
+    STAYS;
     (void)process;
     Process *self = of;
     PyObject *answer = self->owner == NULL ? NULL : PyObject_CallMethod(self->owner, "_on_resume", NULL);
     if (answer == NULL && self->owner != NULL)
         loop_tell(self->loop, "protocol.resume_writing() failed", self->owner, "transport");
     Py_XDECREF(answer);
+    LEAVE;
 }
 
 static const evl_process_protocol table = {
@@ -126,11 +134,13 @@ static const evl_process_protocol table = {
 };
 
 static void release(void *of) {
+    STAYS;
     Process *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_CLEAR(self->owner);
     Py_DECREF(self);
     PyGILState_Release(state);
+    LEAVE;
 }
 
 /* --- starting one */

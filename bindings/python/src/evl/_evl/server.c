@@ -19,6 +19,7 @@ typedef struct {
 } Listener;
 
 static void listener_release(void *of) {
+    STAYS;
     Listener *listener = of;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_XDECREF(listener->factory);
@@ -26,6 +27,7 @@ static void listener_release(void *of) {
     Py_XDECREF(listener->loop);
     PyMem_Free(listener);
     PyGILState_Release(state);
+    LEAVE;
 }
 
 static Listener *listener_make(Loop *loop, PyObject *factory) {
@@ -46,6 +48,7 @@ static Listener *listener_make(Loop *loop, PyObject *factory) {
 
 /* A connection has come. */
 static int make_protocol(void *of, evl_protocol *protocol, void **arg, evl_free_fn *arg_free) {
+    STAYS;
     Listener *listener = of;
     PyObject *made = NULL;
     Stream *stream = NULL;
@@ -59,12 +62,12 @@ static int make_protocol(void *of, evl_protocol *protocol, void **arg, evl_free_
     }
     if (stream == NULL) {
         loop_tell(listener->loop, "Error on transport creation for incoming connection", NULL, "transport");
-        return -ECONNABORTED;
+        LEAVE_WITH(-ECONNABORTED);
     }
     *protocol = *stream_table(stream);
     *arg = stream;
     *arg_free = stream_release;
-    return 0;
+    LEAVE_WITH(0);
 }
 
 static void dealloc(Server *self) {

@@ -65,11 +65,12 @@ static void learn_addresses(Stream *self) {
 }
 
 static void on_made(evl_transport *transport, void *of) {
+    STAYS;
     Stream *self = of;
     self->transport = evl_transport_ref(transport);
     evl_transport_set_data(transport, self, NULL);
     if (!enter(self))
-        return;
+        LEAVE;
     learn_addresses(self);
     if (self->protocol == NULL && self->factory != NULL) {
         self->protocol = PyObject_CallNoArgs(self->factory);
@@ -84,7 +85,7 @@ static void on_made(evl_transport *transport, void *of) {
             }
             evl_transport_abort(transport);
             leave(self);
-            return;
+            LEAVE;
         }
         if (self->buffered) {
             Py_INCREF(self);
@@ -96,6 +97,7 @@ static void on_made(evl_transport *transport, void *of) {
         tell(self, "Fatal error: protocol.connection_made() call failed.");
     Py_XDECREF(answer);
     leave(self);
+    LEAVE;
 }
 
 /* What streams receive into: a bytes object of nobody's, so that what has come need not be copied to be handed out. Evl reads into it
@@ -126,11 +128,12 @@ static void on_get_landing(evl_transport *transport, size_t hint, void **buffer,
 }
 
 static void on_landed(evl_transport *transport, size_t size, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     PyObject *bytes, *answer = NULL;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     bool handed_out = size >= WORTH_HANDING_OUT && self->copies == 0;
     if (handed_out) {
         bytes = landing;
@@ -155,28 +158,31 @@ static void on_landed(evl_transport *transport, size_t size, void *of) {
         Py_XDECREF(bytes);
     }
     leave(self);
+    LEAVE;
 }
 
 static int on_eof(evl_transport *transport, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     int keep = 0;
     if (self->protocol == NULL || !enter(self))
-        return 0;
+        LEAVE_WITH(0);
     PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, names.eof_received);
     keep = answer == NULL ? -1 : PyObject_IsTrue(answer);
     if (keep < 0)
         failed(self, "Fatal error: protocol.eof_received() call failed.");
     Py_XDECREF(answer);
     leave(self);
-    return keep > 0;
+    LEAVE_WITH(keep > 0);
 }
 
 static void on_lost(evl_transport *transport, int code, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     if (!enter(self))
-        return;
+        LEAVE;
     PyObject *error = self->error, *answer = NULL;
     self->error = NULL;
     if (error == NULL && code != 0) {
@@ -195,18 +201,21 @@ static void on_lost(evl_transport *transport, int code, void *of) {
     Py_XDECREF(error);
     stream_end(self);
     leave(self);
+    LEAVE;
 }
 
 /* Called by the write that fills the buffer, in its caller's context, or by the loop. */
 static void flow(Stream *self, PyObject *method, const char *message) {
+    STAYS;
     if (self->protocol == NULL)
-        return;
+        LEAVE;
     Py_INCREF(self);
     PyObject *answer = PyObject_CallMethodNoArgs(self->protocol, method);
     if (answer == NULL)
         tell(self, message);
     Py_XDECREF(answer);
     Py_DECREF(self);
+    LEAVE;
 }
 
 static void on_pause(evl_transport *transport, void *of) {
@@ -215,20 +224,23 @@ static void on_pause(evl_transport *transport, void *of) {
 }
 
 static void on_resume(evl_transport *transport, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     if (enter(self)) {
         flow(self, names.resume_writing, "protocol.resume_writing() failed");
         leave(self);
     }
+    LEAVE;
 }
 
 static void on_get_buffer(evl_transport *transport, size_t hint, void **buffer, size_t *size, void *of) {
+    STAYS;
     (void)transport, (void)hint;
     Stream *self = of;
     Py_buffer view;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     PyObject *any = PyLong_FromLong(-1);
     PyObject *given = any == NULL ? NULL : PyObject_CallMethodOneArg(self->protocol, names.get_buffer, any);
     Py_XDECREF(any);
@@ -246,13 +258,15 @@ static void on_get_buffer(evl_transport *transport, size_t hint, void **buffer, 
         failed(self, "Fatal error: protocol.get_buffer() call failed.");
     Py_XSETREF(self->buffer, given);
     leave(self);
+    LEAVE;
 }
 
 static void on_buffer_updated(evl_transport *transport, size_t size, void *of) {
+    STAYS;
     (void)transport;
     Stream *self = of;
     if (self->protocol == NULL || !enter(self))
-        return;
+        LEAVE;
     Py_CLEAR(self->buffer);
     PyObject *count = PyLong_FromSize_t(size);
     PyObject *answer = count == NULL ? NULL : PyObject_CallMethodOneArg(self->protocol, names.buffer_updated, count);
@@ -261,6 +275,7 @@ static void on_buffer_updated(evl_transport *transport, size_t size, void *of) {
     Py_XDECREF(answer);
     Py_XDECREF(count);
     leave(self);
+    LEAVE;
 }
 
 static const evl_protocol plain = {
@@ -290,14 +305,18 @@ const evl_protocol *stream_table(const Stream *self) { return self->buffered ? &
 /* A protocol's arg is given back once for every table that was given with it: the last one may come without connection_lost,
  * when nothing could be connected or the loop is closed. */
 void stream_release(void *of) {
+    STAYS;
     Stream *self = of;
     PyGILState_STATE state = PyGILState_Ensure();
     if (self->transport == NULL || evl_loop_is_closed(self->loop->loop)) {
-        self->abandoned = self->transport != NULL && !self->closed;
+        self->abandoned = self->transport != NULL && !self->closed && !self->lost;
         stream_end(self);
+        if (self->abandoned)
+            warn_unclosed((PyObject *)self);
     }
     Py_DECREF(self);
     PyGILState_Release(state);
+    LEAVE;
 }
 
 /* --- what makes streams */
