@@ -722,6 +722,51 @@ class Transports(LoopTest):
             server.close()
         self.loop.run_until_complete(main())
 
+    def test_a_factory_of_a_server_that_fails(self):
+        def factory():
+            raise ValueError("of the factory")
+
+        async def main():
+            server = await self.loop.create_server(factory, "127.0.0.1", 0)
+            for debug in (False, True):
+                self.loop.set_debug(debug)
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                await asyncio.sleep(0.02)
+                writer.close()
+                self.assertEqual(told, ["of the factory"] * debug)
+            server.close()
+        told = []
+        self.loop.set_exception_handler(lambda loop, context: told.append(str(context["exception"])))
+        self.loop.run_until_complete(main())
+
+    def test_closed_by_connection_made(self):
+        class Closing(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.close()
+
+            def connection_lost(self, exc):
+                got.append(exc)
+
+        async def main():
+            here, there = socket.socketpair()
+            with there:
+                transport, protocol = await self.loop.create_connection(Closing, sock=here)
+                self.assertIsInstance(protocol, Closing)
+            listening = await self.loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            transport, protocol = await self.loop.create_connection(Closing, *listening.sockets[0].getsockname())
+            self.assertIsInstance(protocol, Closing)
+            await asyncio.sleep(0.01)
+            # What was not asked for before is there now, too.
+            sock = transport.get_extra_info("socket")
+            self.assertEqual((sock.family, sock.type, sock.fileno()), (socket.AF_INET, socket.SOCK_STREAM, -1))
+            transport, protocol = await self.loop.create_datagram_endpoint(Closing, local_addr=("127.0.0.1", 0))
+            self.assertIsInstance(protocol, Closing)
+            listening.close()
+            await asyncio.sleep(0.01)
+            self.assertEqual(got, [None] * 3)
+        got = []
+        self.loop.run_until_complete(main())
+
     def test_cancelled_connections(self):
         async def main():
             with socket.socket() as listening:

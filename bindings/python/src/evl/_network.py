@@ -51,8 +51,9 @@ class Network:
     async def _establish(self, start, protocol_factory, ssl, server_hostname, **options):
         """Has start(factory) connect, and waits until what is connected can be used."""
         if not ssl:
-            transport = await finish(start(protocol_factory))
-            return transport, transport._protocol
+            factory = _Factory(protocol_factory)
+            transport = await finish(start(factory))
+            return transport, factory.protocol
         waiter = self.create_future()
         factory = _SecuredFactory(self, protocol_factory, None if ssl is True else ssl, waiter, server_hostname, options)
         await finish(start(factory))
@@ -143,8 +144,9 @@ class Network:
         _check_timeouts(ssl, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
         _check_stream(sock)
         if not ssl:
-            transport = await finish(self._connect_socket(protocol_factory, sock))
-            return transport, transport.get_protocol()
+            factory = _Factory(protocol_factory)
+            transport = await finish(self._connect_socket(factory, sock))
+            return transport, factory.protocol
         waiter = self.create_future()
         protocol = protocol_factory()
         tls = sslproto.SSLProtocol(
@@ -269,6 +271,7 @@ class Network:
             self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, proto=0, flags=0, reuse_port=None,
             allow_broadcast=None, sock=None):
         """Makes a datagram endpoint; returns a transport and its protocol."""
+        factory = _Factory(protocol_factory)
         if sock is not None:
             if sock.type == socket.SOCK_STREAM:
                 raise ValueError(f"A UDP Socket was expected, got {sock!r}")
@@ -278,13 +281,13 @@ class Network:
             if problems:
                 raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
             sock.setblocking(False)
-            transport = await finish(self._datagram_socket(protocol_factory, sock))
+            transport = await finish(self._datagram_socket(factory, sock))
         elif family == getattr(socket, "AF_UNIX", None) and family:
             for address in (local_addr, remote_addr):
                 if address is not None and not isinstance(address, (str, bytes, os.PathLike)):
                     raise TypeError("string is expected")
             transport = await finish(self._datagram_unix(
-                protocol_factory, None if local_addr is None else _unix_name(local_addr),
+                factory, None if local_addr is None else _unix_name(local_addr),
                 None if remote_addr is None else _unix_name(remote_addr)))
         else:
             if not (local_addr or remote_addr) and family == 0:
@@ -296,9 +299,9 @@ class Network:
             local_host, local_port = local_addr or (None, None)
             remote_host, remote_port = remote_addr or (None, None)
             transport = await finish(self._datagram(
-                protocol_factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
+                factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
                 _name(remote_port), flags))
-        return transport, transport.get_protocol()
+        return transport, factory.protocol
 
     # --- pipes
 
@@ -383,6 +386,19 @@ class Network:
             if total > 0 and hasattr(file, "seek"):
                 file.seek(offset + total)
             await flow.restore()
+
+
+class _Factory:
+    """Makes a protocol by another factory, and keeps it: a transport that connection_made closes has none in the end."""
+
+    __slots__ = ("factory", "protocol")
+
+    def __init__(self, factory):
+        self.factory = factory
+
+    def __call__(self):
+        self.protocol = self.factory()
+        return self.protocol
 
 
 class _SecuredFactory:

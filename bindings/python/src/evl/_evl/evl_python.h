@@ -23,6 +23,8 @@ typedef struct {
     struct Operation *pending;
     /* Whom else signals wake: what signal.set_wakeup_fd had been given; or -1. */
     int wakeup;
+    /* evl is about to tell of what is known already. */
+    bool quiet;
     bool debug;
     bool running;
     unsigned long thread;
