@@ -9,9 +9,9 @@ import stat
 from asyncio import constants, exceptions, sslproto
 
 from . import _evl
-from ._sockets import _check_file, _name, _regular_descriptor, _reworded
+from ._sockets import _check_file, _check_port, _name, _regular_descriptor, _reworded
 from .futures import finish
-from .server import Server
+from .server import Nowhere, Server
 
 try:
     import ssl as ssl_module
@@ -89,6 +89,8 @@ class Network:
             if host is None and port is None:
                 raise ValueError("host and port was not specified and no sock specified")
             local_host, local_port = local_addr if local_addr is not None else (None, None)
+            _check_port(local_port, "bind")
+            _check_port(port, "connect")
             host = "localhost" if host is None else _name(host)
             delay = -1 if happy_eyeballs_delay is None else happy_eyeballs_delay
             if interleave is None:
@@ -132,9 +134,12 @@ class Network:
             def start(factory):
                 return self._connect_socket(factory, sock)
 
-        return await self._establish(
-            start, protocol_factory, ssl, server_hostname, ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout)
+        try:
+            return await self._establish(
+                start, protocol_factory, ssl, server_hostname, ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout)
+        except OSError as error:
+            raise _reworded(error)
 
     async def connect_accepted_socket(
             self, protocol_factory, sock, *, ssl=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None):
@@ -220,6 +225,7 @@ class Network:
             return await self._serve_given(factory, sock, options, backlog)
         if host is None and port is None:
             raise ValueError("Neither host/port nor sock were specified")
+        _check_port(port, "bind")
         if reuse_port:
             options |= _REUSE_PORT
         if reuse_address is False:
@@ -230,6 +236,9 @@ class Network:
             hosts = [_name(host)]
         else:
             hosts = [_name(name) for name in host]
+            if not hosts:
+                # Nothing is not everything.
+                return Server(self, Nowhere(start_serving))
         try:
             core = await finish(self._serve(factory, hosts, _name(port or 0), family, options, backlog))
         except OSError as error:
@@ -298,9 +307,19 @@ class Network:
             options = (_REUSE_PORT if reuse_port else 0) | (_BROADCAST if allow_broadcast else 0)
             local_host, local_port = local_addr or (None, None)
             remote_host, remote_port = remote_addr or (None, None)
-            transport = await finish(self._datagram(
-                factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
-                _name(remote_port), flags))
+            _check_port(local_port, "bind")
+            _check_port(remote_port, "connect")
+            try:
+                transport = await finish(self._datagram(
+                    factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
+                    _name(remote_port), flags))
+            except OSError as error:
+                if error.strerror == "can not get address information":
+                    raise ValueError(error.strerror) from None
+                if error.errno is not None and error.errno > 0:
+                    error.strerror = os.strerror(error.errno)
+                    error.args = (error.errno, error.strerror)
+                raise
         return transport, factory.protocol
 
     # --- pipes
@@ -316,7 +335,8 @@ class Network:
     async def _pipe(self, protocol_factory, pipe, writer):
         mode = os.fstat(pipe.fileno()).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
-            raise ValueError("Pipe transport is only for pipes, sockets and character devices")
+            raise ValueError("Pipe transport is only for pipes, sockets and character devices" if writer else
+                             "Pipe transport is for pipes/sockets only.")
         protocol = protocol_factory()
         # The object closes its own descriptor, at the end.
         fd = os.dup(pipe.fileno())
