@@ -730,6 +730,51 @@ class Transports(LoopTest):
             server.close()
         self.loop.run_until_complete(main())
 
+    def test_a_factory_of_a_server_that_fails(self):
+        def factory():
+            raise ValueError("of the factory")
+
+        async def main():
+            server = await self.loop.create_server(factory, "127.0.0.1", 0)
+            for debug in (False, True):
+                self.loop.set_debug(debug)
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                await asyncio.sleep(0.02)
+                writer.close()
+                self.assertEqual(told, ["of the factory"] * debug)
+            server.close()
+        told = []
+        self.loop.set_exception_handler(lambda loop, context: told.append(str(context["exception"])))
+        self.loop.run_until_complete(main())
+
+    def test_closed_by_connection_made(self):
+        class Closing(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.close()
+
+            def connection_lost(self, exc):
+                got.append(exc)
+
+        async def main():
+            here, there = socket.socketpair()
+            with there:
+                transport, protocol = await self.loop.create_connection(Closing, sock=here)
+                self.assertIsInstance(protocol, Closing)
+            listening = await self.loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            transport, protocol = await self.loop.create_connection(Closing, *listening.sockets[0].getsockname())
+            self.assertIsInstance(protocol, Closing)
+            await asyncio.sleep(0.01)
+            # What was not asked for before is there now, too.
+            sock = transport.get_extra_info("socket")
+            self.assertEqual((sock.family, sock.type, sock.fileno()), (socket.AF_INET, socket.SOCK_STREAM, -1))
+            transport, protocol = await self.loop.create_datagram_endpoint(Closing, local_addr=("127.0.0.1", 0))
+            self.assertIsInstance(protocol, Closing)
+            listening.close()
+            await asyncio.sleep(0.01)
+            self.assertEqual(got, [None] * 3)
+        got = []
+        self.loop.run_until_complete(main())
+
     def test_cancelled_connections(self):
         async def main():
             with socket.socket() as listening:
@@ -851,6 +896,56 @@ class Transports(LoopTest):
                 transport.close()
             await asyncio.sleep(0)
         got, errors = [], []
+        self.loop.run_until_complete(main())
+
+    def test_what_failures_are_called(self):
+        async def main():
+            for port in (65536, -1):
+                with self.assertRaisesRegex(OverflowError, "connect.*port must be 0-65535"):
+                    await self.loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+                with self.assertRaisesRegex(OverflowError, "bind.*port must be 0-65535"):
+                    await self.loop.create_server(asyncio.Protocol, "127.0.0.1", port)
+                with self.assertRaisesRegex(OverflowError, "bind.*port must be 0-65535"):
+                    await self.loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", port))
+            with self.assertRaises(FileNotFoundError) as raised:
+                await self.loop.create_unix_connection(asyncio.Protocol, "/nothing/here")
+            self.assertEqual(str(raised.exception), "[Errno 2] No such file or directory")
+            here, there = socket.socketpair()
+            here.setblocking(False)
+            there.close()
+            with here, self.assertRaises(BrokenPipeError) as raised:
+                await self.loop.sock_sendall(here, b"x")
+            self.assertEqual(str(raised.exception), "[Errno 32] Broken pipe")
+            with self.assertRaisesRegex(OSError, r"bind on address \('192.0.2.1', 0\): cannot assign requested address"):
+                await self.loop.create_server(asyncio.Protocol, "192.0.2.1", 0)
+            with self.assertRaisesRegex(ValueError, "can not get address information"):
+                await self.loop.create_datagram_endpoint(
+                    asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0), remote_addr=("::1", 1))
+            with tempfile.TemporaryFile() as file, self.assertRaisesRegex(ValueError, "pipes/sockets only"):
+                await self.loop.connect_read_pipe(asyncio.Protocol, file)
+        self.loop.run_until_complete(main())
+
+    def test_a_server_of_no_hosts(self):
+        async def main():
+            server = await self.loop.create_server(asyncio.Protocol, [], 0)
+            self.assertEqual(server.sockets, ())
+            self.assertTrue(server.is_serving())
+            server.close()
+            await server.wait_closed()
+            self.assertFalse(server.is_serving())
+        self.loop.run_until_complete(main())
+
+    def test_blocking_sockets(self):
+        async def main():
+            with socket.socket() as listening, socket.socket() as sock:
+                listening.bind(("127.0.0.1", 0))
+                listening.listen()
+                await self.loop.sock_connect(sock, listening.getsockname())
+                await self.loop.sock_sendall(sock, b"x")
+                connection, _ = listening.accept()
+                with connection:
+                    self.assertEqual(connection.recv(10), b"x")
+        self.loop.set_debug(False)
         self.loop.run_until_complete(main())
 
     def test_unix_datagrams(self):

@@ -9,9 +9,9 @@ import stat
 from asyncio import constants, exceptions, sslproto
 
 from . import _evl
-from ._sockets import _check_file, _finish_sending, _name, _regular_descriptor, _reworded
+from ._sockets import _check_file, _check_port, _finish_sending, _name, _regular_descriptor, _reworded
 from .futures import finish
-from .server import Server
+from .server import Nowhere, Server
 
 try:
     import ssl as ssl_module
@@ -87,20 +87,23 @@ class Network:
         else:
             if host is None and port is None:
                 raise ValueError("host and port was not specified and no sock specified")
-            local_host, local_port = (None, None) if local_addr is None else map(_name, local_addr)
+            local_host, local_port = local_addr if local_addr is not None else (None, None)
+            _check_port(local_port, "bind")
+            _check_port(port, "connect")
             if interleave is None:
                 interleave = 0 if happy_eyeballs_delay is None else 1
             connect, arguments = self._connect, (
-                "localhost" if host is None else _name(host), _name(port or 0), local_host, local_port, family, flags,
+                "localhost" if host is None else _name(host), _name(port or 0), _name(local_host), _name(local_port), family, flags,
                 interleave, happy_eyeballs_delay or 0)
         try:
             if ssl:
                 return await self._secure(
                     connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-            transport = await finish(connect(protocol_factory, *arguments))
+            factory = _Factory(protocol_factory)
+            transport = await finish(connect(factory, *arguments))
         except OSError as error:
             raise _reworded(error)
-        return transport, transport.get_protocol()
+        return transport, factory.protocol
 
     async def create_unix_connection(
             self, protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None, ssl_handshake_timeout=None,
@@ -116,7 +119,6 @@ class Network:
         if path is not None:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
-
             connect, arguments = self._connect_unix, (_unix_name(path),)
         else:
             if sock is None:
@@ -124,11 +126,15 @@ class Network:
             if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
                 raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
             connect, arguments = self._connect_socket, (sock,)
-        if ssl:
-            return await self._secure(
-                connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-        transport = await finish(connect(protocol_factory, *arguments))
-        return transport, transport.get_protocol()
+        try:
+            if ssl:
+                return await self._secure(
+                    connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+            factory = _Factory(protocol_factory)
+            transport = await finish(connect(factory, *arguments))
+        except OSError as error:
+            raise _reworded(error)
+        return transport, factory.protocol
 
     async def connect_accepted_socket(
             self, protocol_factory, sock, *, ssl=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None):
@@ -138,8 +144,9 @@ class Network:
         _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         _check_stream(sock)
         if not ssl:
-            transport = await finish(self._connect_socket(protocol_factory, sock))
-            return transport, transport.get_protocol()
+            factory = _Factory(protocol_factory)
+            transport = await finish(self._connect_socket(factory, sock))
+            return transport, factory.protocol
         waiter = self.create_future()
         protocol = protocol_factory()
         tls = sslproto.SSLProtocol(
@@ -213,6 +220,7 @@ class Network:
             return await self._serve_given(factory, sock, options, backlog)
         if host is None and port is None:
             raise ValueError("Neither host/port nor sock were specified")
+        _check_port(port, "bind")
         if reuse_port:
             options |= _REUSE_PORT
         if reuse_address is False:
@@ -223,6 +231,9 @@ class Network:
             hosts = [_name(host)]
         else:
             hosts = [_name(name) for name in host]
+            if not hosts:
+                # Nothing is not everything.
+                return Server(self, Nowhere(start_serving))
         try:
             core = await finish(self._serve(factory, hosts, _name(port or 0), family, options, backlog))
         except OSError as error:
@@ -264,6 +275,7 @@ class Network:
             self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, proto=0, flags=0, reuse_port=None,
             allow_broadcast=None, sock=None):
         """Makes a datagram endpoint; returns a transport and its protocol."""
+        factory = _Factory(protocol_factory)
         if sock is not None:
             if sock.type == socket.SOCK_STREAM:
                 raise ValueError(f"A UDP Socket was expected, got {sock!r}")
@@ -273,13 +285,13 @@ class Network:
             if problems:
                 raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
             sock.setblocking(False)
-            transport = await finish(self._datagram_socket(protocol_factory, sock))
+            transport = await finish(self._datagram_socket(factory, sock))
         elif family == getattr(socket, "AF_UNIX", None) and family:
             for address in (local_addr, remote_addr):
                 if address is not None and not isinstance(address, (str, bytes, os.PathLike)):
                     raise TypeError("string is expected")
             transport = await finish(self._datagram_unix(
-                protocol_factory, None if local_addr is None else _unix_name(local_addr),
+                factory, None if local_addr is None else _unix_name(local_addr),
                 None if remote_addr is None else _unix_name(remote_addr)))
         else:
             if not (local_addr or remote_addr) and family == 0:
@@ -290,10 +302,20 @@ class Network:
             options = (_REUSE_PORT if reuse_port else 0) | (_BROADCAST if allow_broadcast else 0)
             local_host, local_port = local_addr or (None, None)
             remote_host, remote_port = remote_addr or (None, None)
-            transport = await finish(self._datagram(
-                protocol_factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
-                _name(remote_port), flags))
-        return transport, transport.get_protocol()
+            _check_port(local_port, "bind")
+            _check_port(remote_port, "connect")
+            try:
+                transport = await finish(self._datagram(
+                    factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
+                    _name(remote_port), flags))
+            except OSError as error:
+                if error.strerror == "can not get address information":
+                    raise ValueError(error.strerror) from None
+                if error.errno is not None and error.errno > 0:
+                    error.strerror = os.strerror(error.errno)
+                    error.args = (error.errno, error.strerror)
+                raise
+        return transport, factory.protocol
 
     # --- pipes
 
@@ -308,7 +330,8 @@ class Network:
     async def _pipe(self, protocol_factory, pipe, writer):
         mode = os.fstat(pipe.fileno()).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
-            raise ValueError("Pipe transport is only for pipes, sockets and character devices")
+            raise ValueError("Pipe transport is only for pipes, sockets and character devices" if writer else
+                             "Pipe transport is for pipes/sockets only.")
         protocol = protocol_factory()
         # The object closes its own descriptor, at the end.
         fd = os.dup(pipe.fileno())
@@ -375,6 +398,19 @@ class Network:
             if total > 0 and hasattr(file, "seek"):
                 file.seek(offset + total)
             await flow.restore()
+
+
+class _Factory:
+    """Makes a protocol by another factory, and keeps it: a transport that connection_made closes has none in the end."""
+
+    __slots__ = ("factory", "protocol")
+
+    def __init__(self, factory):
+        self.factory = factory
+
+    def __call__(self):
+        self.protocol = self.factory()
+        return self.protocol
 
 
 class _SecuredFactory:

@@ -81,14 +81,25 @@ def _reworded(error):
     """Has the error say what failed as asyncio says it, whose users look for the address in it."""
     found = _FAILED.match(error.strerror or "")
     if found:
-        what, host, port, why = found.groups()
+        what, host, port, _ = found.groups()
         address = (host.strip("[]"), int(port))
         if what == "bind":
+            why = os.strerror(error.errno).lower()
             error.strerror = f"error while attempting to bind on address {address!r}: {why}"
         else:
             error.strerror = f"Connect call failed {address!r}"
         error.args = (error.errno, error.strerror)
+    elif (error.strerror or "").startswith("connect ") and ";" not in error.strerror:
+        # Of a unix socket.
+        error.strerror = os.strerror(error.errno)
+        error.args = (error.errno, error.strerror)
     return error
+
+
+def _check_port(port, call):
+    """Has a port that is none fail as the socket module has it."""
+    if isinstance(port, int) and not 0 <= port <= 65535:
+        raise OverflowError(f"{call}(): port must be 0-65535.")
 
 
 class Sockets:
@@ -166,6 +177,8 @@ class Sockets:
     async def sock_sendto(self, sock, data, address):
         """Sends a datagram; returns how many bytes."""
         self._check_socket(sock)
+        if sock.gettimeout() != 0:
+            return sock.sendto(data, address)
         try:
             started = self._sock_sendto(sock.fileno(), data, address)
         except _evl.Busy:
@@ -180,6 +193,9 @@ class Sockets:
             if not _is_numeric(sock.family, host) or isinstance(port, str):
                 found = await self.getaddrinfo(host, port, family=sock.family, type=sock.type, proto=sock.proto)
                 address = found[0][4]
+        if sock.gettimeout() != 0:
+            # Asyncio's blocks; it is refused in debug mode only.
+            return sock.connect(address)
         try:
             try:
                 started = self._sock_connect(sock.fileno(), address)

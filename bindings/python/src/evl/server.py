@@ -12,6 +12,30 @@ from .futures import finish
 _WAITS_FOR_CONNECTIONS = sys.version_info >= (3, 12, 1)
 
 
+class Nowhere:
+    """What a server of no hosts has in place of listening sockets."""
+
+    def __init__(self, serving):
+        self._serving = serving
+
+    def descriptors(self):
+        return []
+
+    def start_serving(self):
+        self._serving = True
+
+    def is_serving(self):
+        return self._serving
+
+    def close(self):
+        self._serving = False
+
+    def close_clients(self):
+        pass
+
+    abort_clients = wait_closed = close_clients
+
+
 class Server(asyncio.AbstractServer):
     """Listening sockets and their connections."""
 

@@ -10,9 +10,21 @@ from . import _evl
 __all__ = ("DatagramTransport", "StreamTransport")
 
 
-def socket_info(transport):
+def _closed_socket(name, kind):
+    """A socket that is closed, of the family of an address."""
+    if isinstance(name, tuple):
+        family = socket.AF_INET if len(name) == 2 else socket.AF_INET6
+    else:
+        family = socket.AF_UNIX
+    with socket.socket(family, kind) as sock:
+        return asyncio.trsock.TransportSocket(sock)
+
+
+def socket_info(transport, kind=socket.SOCK_STREAM):
     """The socket of a transport, for get_extra_info: its descriptor is evl's, which closes it."""
-    if transport._socket is None and not transport._lost:
+    if transport._lost:
+        return _closed_socket(transport.get_extra_info("sockname"), kind)
+    if transport._socket is None:
         fd = transport._fileno()
         if fd < 0:
             return None
@@ -41,8 +53,8 @@ class DatagramTransport(_evl.DatagramTransport):
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername'."""
         extra = self._extra
-        if name == "socket" and name not in extra:
-            found = socket_info(self)
+        if name == "socket" and name not in extra and "sockname" in extra:
+            found = socket_info(self, socket.SOCK_DGRAM)
             if found is not None:
                 extra[name] = found
         return extra.get(name, default)

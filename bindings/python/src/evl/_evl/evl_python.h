@@ -25,6 +25,8 @@ typedef struct {
     struct Part *pending;
     /* Whom else signals wake: what signal.set_wakeup_fd had been given; or -1. */
     int wakeup;
+    /* evl is about to tell of what is known already. */
+    bool quiet;
     bool debug;
     bool running;
     unsigned long thread;

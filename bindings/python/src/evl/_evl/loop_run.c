@@ -66,6 +66,10 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
     STAYS;
     (void)event_loop;
     Loop *self = of;
+    if (self->quiet) {
+        self->quiet = false;
+        LEAVE;
+    }
     PyObject *raised = exception->object;
     if (raised != NULL) {
         Py_INCREF(raised);

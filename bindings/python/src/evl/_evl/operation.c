@@ -2,6 +2,7 @@
  * look-ups. */
 #include "evl_python.h"
 
+#include <string.h>
 #include <sys/socket.h>
 
 /* What an operation has beyond asyncio's future, behind which it lies. */
@@ -95,6 +96,11 @@ static PyObject *error_of(evl_future *future) {
     char message[512] = "";
     if (code != EVL_ECANCELLED)
         evl_future_error_message(future, message, sizeof message);
+    /* Programs know what the system says of a socket's failures. */
+    static const char *const calls[] = {"recv: ", "send: ", "sendto ", "accept: ", "sendfile: "};
+    for (size_t i = 0; code > -20000 && i < sizeof calls / sizeof *calls; i++)
+        if (strncmp(message, calls[i], strlen(calls[i])) == 0)
+            message[0] = '\0';
     return exception_of(code, message);
 }
 

@@ -61,7 +61,13 @@ static int make_protocol(void *of, evl_protocol *protocol, void **arg, evl_free_
         Py_XDECREF(made);
     }
     if (stream == NULL) {
-        loop_tell(listener->loop, "Error on transport creation for incoming connection", NULL, "transport");
+        /* As in asyncio, it is told of in debug mode only. */
+        if (!loop_takes_exit(listener->loop)) {
+            if (listener->loop->debug)
+                loop_tell(listener->loop, "Error on transport creation for incoming connection", NULL, "transport");
+            PyErr_Clear();
+            listener->loop->quiet = true;
+        }
         LEAVE_WITH(-ECONNABORTED);
     }
     *protocol = *stream_table(stream);
