@@ -52,10 +52,10 @@ def main():
         if status == GROWN:
             print("The process grows: something leaks.")
         else:
-            failed = programs.generate(seed + done)
+            failed = programs.generate(seed + number_of(done, count))
             print(f"\nprogram {failed.seed}: {explain(status)}")
             report(options, failed, status)
-        print(f"{done} passed, 1 failed")
+        print(f"{min(done, count)} passed, 1 failed")
         sys.exit(1)
     print(f"{count} passed, 0 failed")
 
@@ -79,6 +79,11 @@ def parse():
 # -- in the child process
 
 
+def number_of(done, count):
+    """Which program runs when so many have: at the end, some run again."""
+    return done if done < count else max(count - REPEATED, 0) + (done - count) % min(count, REPEATED)
+
+
 def run_programs(options, seed, count, progress):
     """Runs programs until one differs."""
     library = None if options.self_check else evl.Library(options.library)
@@ -100,13 +105,14 @@ def run_programs(options, seed, count, progress):
         print(f"{open_descriptors()} descriptors are open, {descriptors} were at the beginning")
         return GROWN
     # What a program has at most at a time differs from one to the next, so that growth tells of a leak only where the same ones run again.
-    repeated = range(seed + max(count - REPEATED, 0), seed + count)
-    for _ in range(2):
-        memory = resident()
-        for number in repeated:
-            run_other(library, programs.generate(number))
-        growth = resident() - memory
-    print(f"memory grew by {growth / 2**10:.0f} KiB while {len(repeated)} programs ran for the third time")
+    repeated = min(count, REPEATED)
+    for done in range(count, count + 2 * repeated):
+        if (done - count) % repeated == 0:
+            memory = resident()
+        run_other(library, programs.generate(seed + number_of(done, count)))
+        progress.write(done + 1)
+    growth = resident() - memory
+    print(f"memory grew by {growth / 2**10:.0f} KiB while {repeated} programs ran for the third time")
     if growth > GROWTH_LIMIT:
         return GROWN
     return SAME

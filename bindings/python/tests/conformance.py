@@ -209,6 +209,8 @@ def main():
     parser.add_argument("--loop", default="evl")
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 2)
     options = parser.parse_args()
+    # A shell's background jobs ignore it; tests are about it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     _, policy = factory_of(options.loop)
     groups = collect(options.loop)

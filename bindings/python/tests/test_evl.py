@@ -19,6 +19,9 @@ import weakref
 
 import evl
 
+# A shell's background jobs ignore it; tests are about it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class LoopTest(unittest.TestCase):
     def setUp(self):

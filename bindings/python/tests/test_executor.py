@@ -15,6 +15,9 @@ import weakref
 
 import evl
 
+# A shell's background jobs ignore it; tests are about it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def run_script(text, *arguments, **options):
     return subprocess.run(
