@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from asyncio import constants, exceptions, sslproto
 
 from . import _evl
@@ -19,6 +20,8 @@ except ImportError:
     ssl_module = None  # type: ignore[assignment]
 
 _CHUNK = 16 * 1024
+# Whether a unix server removes its file.
+_CLEANS_UP = sys.version_info >= (3, 13)
 
 # evl_server_flag and evl_datagram_flag
 _REUSE_PORT, _NO_REUSE_ADDRESS, _NOT_STARTED = 1, 2, 4
@@ -205,7 +208,7 @@ class Network:
 
     async def create_server(
             self, protocol_factory, host=None, port=None, *, family=socket.AF_UNSPEC, flags=socket.AI_PASSIVE, sock=None,
-            backlog=100, ssl=None, reuse_address=None, reuse_port=None, ssl_handshake_timeout=None,
+            backlog=100, ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None,
             ssl_shutdown_timeout=None, start_serving=True):
         """Makes a TCP server."""
         if isinstance(ssl, bool):
@@ -235,10 +238,17 @@ class Network:
                 # Nothing is not everything.
                 return Server(self, Nowhere(start_serving))
         try:
-            core = await finish(self._serve(factory, hosts, _name(port or 0), family, options, backlog))
+            # What connections inherit is set before any is taken.
+            core = await finish(
+                self._serve(factory, hosts, _name(port or 0), family, options | (_NOT_STARTED if keep_alive else 0), backlog))
         except OSError as error:
             raise _reworded(error)
-        return Server(self, core)
+        server = Server(self, core)
+        if keep_alive:
+            server._keep_alive()
+            if start_serving:
+                server._begin()
+        return server
 
     async def _serve_given(self, factory, sock, options, backlog):
         core = await finish(self._serve_socket(factory, sock.fileno(), options, backlog))
@@ -246,8 +256,8 @@ class Network:
 
     async def create_unix_server(
             self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None,
-            ssl_shutdown_timeout=None, start_serving=True):
-        """Makes a server of a unix socket."""
+            ssl_shutdown_timeout=None, start_serving=True, cleanup_socket=_CLEANS_UP):
+        """Makes a server of a unix socket. With cleanup_socket, as of Python 3.13 by itself, its file goes when it is closed."""
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
@@ -262,12 +272,16 @@ class Network:
                 if error.errno == errno.EADDRINUSE:
                     raise OSError(errno.EADDRINUSE, f"Address {os.fspath(path)!r} is already in use") from None
                 raise
-            return Server(self, core)
-        if sock is None:
-            raise ValueError("path was not specified, and no sock specified")
-        if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
-            raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
-        return await self._serve_given(factory, sock, options, backlog)
+            server = Server(self, core)
+        else:
+            if sock is None:
+                raise ValueError("path was not specified, and no sock specified")
+            if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+                raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
+            server = await self._serve_given(factory, sock, options, backlog)
+        if cleanup_socket:
+            server._clean_up()
+        return server
 
     # --- datagrams
 

@@ -114,12 +114,12 @@ class EventLoop(AbstractEventLoop):
         self, protocol_factory: Callable[[], BaseProtocol], host: str | Sequence[str] | None = None, port: Any = None, *,
         family: int = ..., flags: int = ..., sock: socket | None = None, backlog: int = 100,
         ssl: bool | _ssl.SSLContext | None = None, reuse_address: bool | None = None, reuse_port: bool | None = None,
-        ssl_handshake_timeout: float | None = None, ssl_shutdown_timeout: float | None = None,
+        keep_alive: bool | None = None, ssl_handshake_timeout: float | None = None, ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True) -> Server: ...
     async def create_unix_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], BaseProtocol], path: _Path | None = None, *, sock: socket | None = None,
         backlog: int = 100, ssl: bool | _ssl.SSLContext | None = None, ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None, start_serving: bool = True) -> Server: ...
+        ssl_shutdown_timeout: float | None = None, start_serving: bool = True, cleanup_socket: bool = ...) -> Server: ...
     async def create_datagram_endpoint(  # type: ignore[override]
         self, protocol_factory: Callable[[], _Any], local_addr: tuple[str, int] | str | None = None,
         remote_addr: tuple[str, int] | str | None = None, *, family: int = 0, proto: int = 0, flags: int = 0,

@@ -2,9 +2,11 @@
 
 import asyncio
 import asyncio.trsock
+import os
 import socket
 import sys
 from asyncio import exceptions
+from asyncio.log import logger
 
 from .futures import finish
 
@@ -47,10 +49,26 @@ class Server(asyncio.AbstractServer):
         # What wait_closed waits for while the server is open.
         self._waiters = []
         self._forever = None
+        # Files of unix sockets that go with the server, and their numbers.
+        self._files = []
         loop._servers.add(self)
 
     def __repr__(self):
         return f"<{type(self).__name__} sockets={self.sockets!r}>"
+
+    def _clean_up(self):
+        """Has the files of unix sockets go with the server, unless they are another one's by then."""
+        for sock in self._sockets:
+            path = sock.getsockname()
+            if path and path[0] not in (0, "\0"):
+                try:
+                    self._files.append((path, os.stat(path).st_ino))
+                except FileNotFoundError:
+                    pass
+
+    def _keep_alive(self):
+        for sock in self._sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
 
     def _forget(self):
         sockets, self._sockets = self._sockets, None
@@ -76,6 +94,14 @@ class Server(asyncio.AbstractServer):
         """Takes no more connections."""
         if self._sockets is None:
             return
+        for path, number in self._files:
+            try:
+                if os.stat(path).st_ino == number:
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
         self._forget()
         self._core.close()
         if self._forever is not None and not self._forever.done():
