@@ -121,6 +121,50 @@ class Scheduling(LoopTest):
         self.assertEqual(got, [1, 2, 100])
         self.assertEqual(variable.get(), 3)
 
+    def test_the_context_of_a_handle_that_is_called_again(self):
+        variable = contextvars.ContextVar("variable", default=0)
+        got = []
+
+        def call(again):
+            variable.set(variable.get() + 1)
+            got.append(variable.get())
+            if len(got) == 3:
+                self.loop.stop()
+            else:
+                again()
+
+        reader, writer = os.pipe()
+
+        def read():
+            os.read(reader, 1)
+            call(lambda: os.write(writer, b"x"))
+
+        self.loop.add_reader(reader, read)
+        os.write(writer, b"x")
+        self.loop.run_forever()
+        self.assertEqual(got, [1, 2, 3])
+        self.loop.remove_reader(reader)
+        os.close(reader)
+        os.close(writer)
+
+        got.clear()
+        self.loop.add_signal_handler(signal.SIGUSR1, call, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        self.loop.run_forever()
+        self.assertEqual(got, [1, 2, 3])
+        self.loop.remove_signal_handler(signal.SIGUSR1)
+
+        got.clear()
+        handle = self.loop.call_soon(lambda: (call(int), got.append(handle._context[variable])))
+        handle._run()
+        self.assertEqual(got, [1, 1])
+        self.run_once()
+        self.assertEqual(got[2:], [2, 2])
+        # Nothing of that is left for others.
+        self.loop.call_soon(lambda: got.append(variable.get()))
+        self.run_once()
+        self.assertEqual(got[4:], [0])
+
     def test_what_a_handle_refers_to_goes(self):
         class Owner:
             def method(self):
@@ -721,6 +765,37 @@ class Transports(LoopTest):
             there.close()
         self.loop.run_until_complete(main())
         self.assertEqual(got, ["main", "made"])
+
+    def test_the_number_of_a_descriptor_that_was_read_from(self):
+        class Noting(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.got = loop.create_future()
+
+            def data_received(self, data):
+                self.got.set_result(data)
+
+        loop = self.loop
+
+        async def main():
+            old, peer = socket.socketpair()
+            loop.add_reader(old, int)
+            await asyncio.sleep(0.01)
+            number = old.fileno()
+            loop.remove_reader(old)
+            old.close()
+            peer.close()
+            ours, theirs = socket.socketpair()
+            if theirs.fileno() == number:
+                ours, theirs = theirs, ours
+            self.assertEqual(ours.fileno(), number)
+            ours.setblocking(False)
+            with theirs:
+                transport, protocol = await loop.connect_accepted_socket(Noting, ours)
+                theirs.send(b"hello")
+                self.assertEqual(await asyncio.wait_for(protocol.got, 20), b"hello")
+                transport.close()
+
+        loop.run_until_complete(main())
 
     def test_a_factory_that_fails(self):
         def factory():

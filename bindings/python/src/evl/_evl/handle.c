@@ -156,6 +156,10 @@ static void tell(Handle *self, PyObject *callback) {
 /* A context without variables that was used and is nobody's, for the next callback. */
 static PyObject *spare_context;
 
+static bool is_nobodys(PyObject *context, Py_ssize_t refs) {
+    return Py_REFCNT(context) == refs && PyObject_Size(context) == 0;
+}
+
 static PyObject *take_context(void) {
     PyObject *context = spare_context;
     spare_context = NULL;
@@ -163,7 +167,7 @@ static PyObject *take_context(void) {
 }
 
 static void give_context_back(PyObject *context) {
-    if (spare_context == NULL && Py_REFCNT(context) == 1 && PyObject_Size(context) == 0)
+    if (spare_context == NULL && is_nobodys(context, 1))
         spare_context = context;
     else
         Py_DECREF(context);
@@ -195,9 +199,9 @@ void handle_run(void *of) {
     Py_INCREF(self);
     Py_INCREF(callback);
     if (own)
-        context = take_context();
-    else
-        Py_INCREF(context);
+        self->context = context = take_context();
+    /* While it is called, it may be cancelled. */
+    Py_XINCREF(context);
     double began = self->loop->debug ? seconds() : 0;
     if (context != NULL && PyContext_Enter(context) == 0) {
         result = call(callback, self->args, self->several);
@@ -210,11 +214,6 @@ void handle_run(void *of) {
             PyErr_Restore(type, exception, traceback);
     }
     if (result == NULL) {
-        if (own && context != NULL && self->context == NULL && self->callback != NULL) {
-            /* Where the exception handler asks for it, it is the one the callback had. */
-            Py_INCREF(context);
-            self->context = context;
-        }
         tell(self, callback);
     } else {
         Py_DECREF(result);
@@ -227,6 +226,11 @@ void handle_run(void *of) {
                 PyErr_WriteUnraisable(callback);
             Py_XDECREF(answer);
         }
+    }
+    /* The next call of the same handle, if there is one, finds what this one has set. */
+    if (own && context != NULL && self->context == context && is_nobodys(context, 2)) {
+        self->context = NULL;
+        Py_DECREF(context);
     }
     if (own && context != NULL)
         give_context_back(context);
