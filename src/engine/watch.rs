@@ -34,6 +34,8 @@ pub(super) struct Watched {
     generation: u32,
     /// What the kernel was told; 0: it does not know the descriptor.
     registered: u8,
+    /// Whether that was told for the object that waits now: what was told before may have been of another file with the same number.
+    is_sources: bool,
     /// Whether it stands in `changed`.
     pending: bool,
     /// An object waits for it (see `source`), which `reader` points to; and what for.
@@ -46,6 +48,7 @@ const UNWATCHED: Watched = Watched {
     writer: std::ptr::null(),
     generation: 0,
     registered: 0,
+    is_sources: false,
     pending: false,
     is_source: false,
     interest: 0,
@@ -165,6 +168,7 @@ impl Watch {
         let was_source = watched.is_source;
         watched.reader = object.cast();
         watched.is_source = !object.is_null();
+        watched.is_sources = false;
         watched.interest = 0;
         match (was_source, watched.is_source) {
             (false, true) => self.watchers += 1,
@@ -214,7 +218,7 @@ impl Watch {
             }
             return Ok(());
         }
-        if watched.is_source && watched.registered == wanted {
+        if watched.is_sources && watched.registered == wanted {
             // Its owner closes it, nobody else.
             return Ok(());
         }
@@ -227,6 +231,7 @@ impl Watch {
                 Err(error) => return Err(error),
                 Ok(()) => {
                     watched.registered = wanted;
+                    watched.is_sources = watched.is_source;
                     return Ok(());
                 }
             }
@@ -234,6 +239,7 @@ impl Watch {
         watched.generation = watched.generation.wrapping_add(1);
         poller.add(fd, token(fd, watched.generation), wanted)?;
         watched.registered = wanted;
+        watched.is_sources = watched.is_source;
         self.registered += 1;
         Ok(())
     }
