@@ -20,6 +20,16 @@ pub(super) struct Files {
 impl Files {
     /// What `options` say, and this process's ends of the pipes.
     pub(super) fn new(options: &Options) -> Result<(Files, [Option<OwnedFd>; 3])> {
+        let mut kept: Vec<c_int> = options.pass_fds.iter().copied().filter(|fd| !(0..=2).contains(fd)).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        // Looked at before anything is opened here: what is, must not be passed on because it has got such a number.
+        for &fd in &kept {
+            // SAFETY: a plain system call.
+            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+                return Err(Error::last_os().detail(|| format!("descriptor {fd}")));
+            }
+        }
         let mut this = Files { directory: None, duplicates: Vec::new(), kept: None, open: Vec::new() };
         let (mut pipes, mut sources) = ([None, None, None], [None, None, None]);
         for (number, stdio) in options.stdio.into_iter().enumerate() {
@@ -51,9 +61,6 @@ impl Files {
                 this.duplicates.push((source, number));
             }
         }
-        let mut kept: Vec<c_int> = options.pass_fds.iter().copied().filter(|fd| !(0..=2).contains(fd)).collect();
-        kept.sort_unstable();
-        kept.dedup();
         this.duplicates.extend(kept.iter().map(|&fd| (fd, fd)));
         if !options.keep_fds {
             this.kept = Some(kept);

@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import tempfile
+import textwrap
 import unittest
 
 import evl
@@ -80,6 +82,48 @@ class Children(unittest.TestCase):
     def test_users_without_permission(self):
         with self.assertRaises(PermissionError):
             output("id", user=0)
+
+    def test_numbers_that_are_too_large(self):
+        for options in ({"user": 2**32}, {"group": 2**32}, {"extra_groups": [2**32]}, {"user": 2**32 - 1}, {"user": 2**64}):
+            with self.subTest(**options), self.assertRaises(OverflowError):
+                output("id", **options)
+        for number in (-1, 2**32 + 1):
+            with self.assertRaises(ValueError):
+                output("id", pass_fds=[number])
+
+    def test_passed_descriptors_that_are_not_open(self):
+        # In a process where nothing else opens any.
+        ran = subprocess.run([sys.executable, "-c", textwrap.dedent("""
+            import asyncio, errno, evl, os
+            async def run(*args, **options):
+                child = await asyncio.create_subprocess_exec(*args, **options)
+                return await child.wait()
+            async def main():
+                await run("true")
+                first = os.dup(0)
+                os.close(first)
+                # Among them are those of the pipes that are made for the child.
+                for number in range(first, first + 4):
+                    if os.path.exists(f"/proc/self/fd/{number}"):
+                        continue
+                    for options in ({}, {"preexec_fn": int}):
+                        try:
+                            await run("sleep", "1", stdin=asyncio.subprocess.PIPE, pass_fds=[number], **options)
+                        except OSError as error:
+                            assert error.errno == errno.EBADF, error
+                        else:
+                            raise AssertionError(f"{number} was passed on")
+            evl.run(main())
+        """)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+
+    def test_what_is_not_there_is_named(self):
+        async def start(program, directory):
+            await asyncio.create_subprocess_exec(program, cwd=directory)
+        for program, directory, missing in (("/nowhere/program", "/", 0), ("/bin/true", "/nowhere", 1)):
+            with self.assertRaises(FileNotFoundError) as raised:
+                evl.run(start(program, directory))
+            self.assertEqual(raised.exception.filename, (program, directory)[missing])
 
     def test_what_is_no_user(self):
         for options in (dict(user=-1), dict(group=-2), dict(extra_groups=[-3]), dict(startupinfo=object()), dict(creationflags=1)):

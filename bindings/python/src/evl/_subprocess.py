@@ -51,6 +51,9 @@ def _number(given, what):
         raise TypeError(f"{what} must be a string or an integer, not {type(given)}")
     if given < 0:
         raise ValueError(f"{what} ID cannot be negative, got {given}")
+    # The highest number means that nothing is to be changed.
+    if given >= 2**32 - 1:
+        raise OverflowError(f"{what} ID is too large: {given}")
     return given
 
 
@@ -70,6 +73,8 @@ def _identity(user, group, extra_groups, umask):
         extra_groups = [_group(member) for member in extra_groups]
     if umask >= 0:
         flags |= _SET_UMASK
+        # As umask(2) does.
+        umask &= 0o777
     return flags, (user or 0, group or 0, extra_groups or [], max(umask, 0))
 
 
@@ -114,6 +119,9 @@ class Subprocesses:
             flags |= _NEW_SESSION
         if process_group == 0:
             flags |= _NEW_GROUP
+        pass_fds = [int(fd) for fd in pass_fds]
+        if any(not 0 <= fd < 2**31 for fd in pass_fds):
+            raise ValueError("bad value(s) in pass_fds")
         more, identity = _identity(user, group, extra_groups, umask)
         protocol = protocol_factory()
         transport = SubprocessTransport(self, protocol)
@@ -122,7 +130,7 @@ class Subprocesses:
         transport._process = self._start(
             transport, [_encoded(argument) for argument in argv], None if executable is None else os.fspath(executable),
             environment, None if cwd is None else os.fsdecode(cwd), flags | more,
-            (_stdio(stdin), _stdio(stdout), _stdio(stderr)), process_group or 0, list(pass_fds), identity, max(pipesize, 0),
+            (_stdio(stdin), _stdio(stdout), _stdio(stderr)), process_group or 0, pass_fds, identity, max(pipesize, 0),
             preexec_fn)
         await transport._made
         return transport, protocol

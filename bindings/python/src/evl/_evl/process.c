@@ -2,6 +2,7 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 typedef struct {
     PyObject_HEAD
@@ -204,8 +205,9 @@ static void tell_failure(int code, const evl_process_options *options) {
         Py_XDECREF(module);
         Py_XDECREF(error);
     } else if (code > -20000 && code != -EINVAL) {
+        bool no_directory = code == -ENOENT && options->cwd != NULL && access(options->cwd, F_OK) < 0;
         errno = -code;
-        PyErr_SetFromErrnoWithFilename(PyExc_OSError, code == -ENOENT && options->cwd != NULL ? options->cwd : options->argv[0]);
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, no_directory ? options->cwd : options->argv[0]);
     } else {
         fail(code);
     }
