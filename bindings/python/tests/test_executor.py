@@ -210,13 +210,40 @@ class Ends(ExecutorTest):
         with self.assertRaisesRegex(RuntimeError, "closed"):
             self.loop.run_in_executor(None, int)
 
+    def test_threads_that_end_with_what_is_theirs(self):
+        ran = run_script("""
+            import asyncio, evl, threading
+            local = threading.local()
+            gone = []
+            class Thing:
+                def __del__(self):
+                    # Needs the thread's own state.
+                    loop = evl.new_event_loop()
+                    loop.call_soon(loop.stop)
+                    loop.run_forever()
+                    loop.close()
+                    gone.append(1)
+            def job():
+                local.thing = Thing()
+            async def main():
+                loop = asyncio.get_running_loop()
+                await asyncio.gather(*[loop.run_in_executor(None, job) for _ in range(4)])
+            for _ in range(3):
+                gone.clear()
+                evl.run(main())
+                assert len(gone) == 4, gone
+            print("ended")
+        """)
+        self.assertEqual((ran.stdout, ran.returncode), ("ended\n", 0), ran.stderr)
+
     def test_the_interpreter_waits(self):
         ran = run_script("""
-            import evl, threading, time
+            import evl, os, threading, time
             loop = evl.new_event_loop()
             def job():
                 time.sleep(0.1)
-                print("ran to its end")
+                # In one piece, of three threads.
+                os.write(1, b"ran to its end\\n")
             for _ in range(3):
                 loop.run_in_executor(None, job)
         """)
