@@ -125,6 +125,28 @@ class Children(unittest.TestCase):
                 evl.run(start(program, directory))
             self.assertEqual(raised.exception.filename, (program, directory)[missing])
 
+    def test_names_that_are_no_text(self):
+        with tempfile.TemporaryDirectory() as directory:
+            odd = os.path.join(os.fsencode(directory), b"\xff")
+            os.mkdir(odd)
+            os.symlink("/bin/pwd", os.path.join(odd, b"\xfe"))
+            for cwd in (odd, os.fsdecode(odd)):
+                async def main():
+                    child = await asyncio.create_subprocess_exec(
+                        "pwd", "-P", cwd=cwd, executable=os.path.join(cwd, os.fsencode("./") + b"\xfe" if cwd is odd else "./\udcfe"),
+                        stdout=subprocess.PIPE)
+                    return (await child.communicate())[0]
+                self.assertEqual(evl.run(main()), os.path.realpath(odd) + b"\n")
+
+    def test_environments(self):
+        self.assertEqual(output("echo $NAME", env={"NAME": "va=lue"}), "va=lue\n")
+        with self.assertRaisesRegex(ValueError, "illegal environment variable name"):
+            output("true", env={"a=b": "c"})
+        with self.assertRaises(ValueError):
+            output("true", env={"a": "b\0c"})
+        with self.assertRaisesRegex(ValueError, "embedded null byte"):
+            output("true", cwd="a\0b")
+
     def test_what_is_no_user(self):
         for options in (dict(user=-1), dict(group=-2), dict(extra_groups=[-3]), dict(startupinfo=object()), dict(creationflags=1)):
             with self.assertRaises(ValueError, msg=options):

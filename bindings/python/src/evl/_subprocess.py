@@ -31,6 +31,20 @@ def _encoded(value):
     return os.fsencode(value)
 
 
+def _path(value):
+    value = os.fsencode(value)
+    if b"\0" in value:
+        raise ValueError("embedded null byte")
+    return value
+
+
+def _variable(name, value):
+    name = os.fsencode(name)
+    if b"=" in name:
+        raise ValueError("illegal environment variable name")
+    return name + b"=" + os.fsencode(value)
+
+
 def _user(given):
     """The number of a user that is given as such, or by name."""
     if isinstance(given, str):
@@ -125,11 +139,9 @@ class Subprocesses:
         more, identity = _identity(user, group, extra_groups, umask)
         protocol = protocol_factory()
         transport = SubprocessTransport(self, protocol)
-        environment = None if env is None else [
-            _encoded(name) + b"=" + _encoded(value) for name, value in env.items()]
         transport._process = self._start(
-            transport, [_encoded(argument) for argument in argv], None if executable is None else os.fspath(executable),
-            environment, None if cwd is None else os.fsdecode(cwd), flags | more,
+            transport, [_encoded(argument) for argument in argv], None if executable is None else _path(executable),
+            None if env is None else [_variable(*item) for item in env.items()], None if cwd is None else _path(cwd), flags | more,
             (_stdio(stdin), _stdio(stdout), _stdio(stderr)), process_group or 0, pass_fds, identity, max(pipesize, 0),
             preexec_fn)
         await transport._made

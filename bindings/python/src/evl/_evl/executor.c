@@ -4,6 +4,7 @@
  * traced when threads are, and the interpreter waits for it at its end, as it does for those of concurrent.futures. */
 #include "evl_python.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -190,6 +191,8 @@ static PyObject *shut_pool_down(Loop *self, PyObject *timeout) {
     double seconds = timeout == Py_None ? -1 : PyFloat_AsDouble(timeout);
     if (PyErr_Occurred())
         return NULL;
+    if (isnan(seconds))
+        return PyErr_Format(PyExc_ValueError, "a timeout must be a number, not nan");
     int64_t limit = timeout == Py_None || seconds >= 9e9 ? EVL_FOREVER : seconds <= 0 ? 0 : (int64_t)(seconds * 1e9);
     int code = evl_loop_shutdown_default_executor(self->loop, limit, &future);
     return code < 0 ? fail(code) : operation_pending(self, future, read_nothing, NULL, NULL, NULL);

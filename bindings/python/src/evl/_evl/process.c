@@ -213,14 +213,20 @@ static void tell_failure(int code, const evl_process_options *options) {
     }
 }
 
+/* Bytes, or None, which stay the caller's. */
+static int path_or_none(PyObject *object, void *path) {
+    *(const char **)path = object == Py_None ? NULL : PyBytes_AsString(object);
+    return object == Py_None || *(const char **)path != NULL;
+}
+
 /* _start(owner, argv, program, env, cwd, flags, ((mode, fd), ...), group, pass_fds, (uid, gid, groups, umask), pipe_size, preexec_fn) */
 static PyObject *start(Loop *self, PyObject *args) {
     evl_process_options options;
     PyObject *owner, *argv, *env, *fds, *groups;
     Setup setup;
     evl_process_options_init(&options, sizeof options);
-    if (!PyArg_ParseTuple(args, "OOzOzI((ii)(ii)(ii))iO!(IIO!I)iO", &owner, &argv, &options.program, &env, &options.cwd,
-                          &options.flags, &options.stdin_mode, &options.stdin_fd, &options.stdout_mode, &options.stdout_fd,
+    if (!PyArg_ParseTuple(args, "OOO&OO&I((ii)(ii)(ii))iO!(IIO!I)iO", &owner, &argv, path_or_none, &options.program, &env,
+                          path_or_none, &options.cwd, &options.flags, &options.stdin_mode, &options.stdin_fd, &options.stdout_mode, &options.stdout_fd,
                           &options.stderr_mode, &options.stderr_fd, &options.process_group, &PyList_Type, &fds, &options.uid,
                           &options.gid, &PyList_Type, &groups, &options.umask, &options.pipe_size, &setup.function))
         return NULL;
