@@ -10,7 +10,7 @@ from asyncio import constants, exceptions, sslproto
 
 from . import _evl
 from ._sockets import _check_file, _name, _regular_descriptor, _reworded
-from .futures import finish
+from .futures import close, finish
 from .server import Server
 
 try:
@@ -51,11 +51,11 @@ class Network:
     async def _establish(self, start, protocol_factory, ssl, server_hostname, **options):
         """Has start(factory) connect, and waits until what is connected can be used."""
         if not ssl:
-            transport = await finish(start(protocol_factory))
+            transport = await finish(start(protocol_factory), close)
             return transport, transport._protocol
         waiter = self.create_future()
         factory = _SecuredFactory(self, protocol_factory, None if ssl is True else ssl, waiter, server_hostname, options)
-        await finish(start(factory))
+        await finish(start(factory), close)
         protocol, secure = factory.protocol, factory.made._app_transport
         factory.made = None
         try:
@@ -143,14 +143,14 @@ class Network:
         _check_timeouts(ssl, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
         _check_stream(sock)
         if not ssl:
-            transport = await finish(self._connect_socket(protocol_factory, sock))
+            transport = await finish(self._connect_socket(protocol_factory, sock), close)
             return transport, transport.get_protocol()
         waiter = self.create_future()
         protocol = protocol_factory()
         tls = sslproto.SSLProtocol(
             self, protocol, ssl, waiter, server_side=True, ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout)
-        await finish(self._connect_socket(lambda: tls, sock))
+        await finish(self._connect_socket(lambda: tls, sock), close)
         try:
             await waiter
         except BaseException:
@@ -229,14 +229,16 @@ class Network:
         else:
             hosts = [_name(name) for name in host]
         try:
-            core = await finish(self._serve(factory, hosts, _name(port or 0), family, options, backlog))
+            return await self._served(self._serve(factory, hosts, _name(port or 0), family, options, backlog))
         except OSError as error:
             raise _reworded(error)
-        return Server(self, core)
+
+    async def _served(self, started, sockets=None):
+        core = await finish(started, lambda core: Server(self, core, sockets).close())
+        return Server(self, core, sockets)
 
     async def _serve_given(self, factory, sock, options, backlog):
-        core = await finish(self._serve_socket(factory, sock.fileno(), options, backlog))
-        return Server(self, core, [sock])
+        return await self._served(self._serve_socket(factory, sock.fileno(), options, backlog), [sock])
 
     async def create_unix_server(
             self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None,
@@ -251,12 +253,11 @@ class Network:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
             try:
-                core = await finish(self._serve_unix(factory, _unix_name(path), options, backlog))
+                return await self._served(self._serve_unix(factory, _unix_name(path), options, backlog))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise OSError(errno.EADDRINUSE, f"Address {os.fspath(path)!r} is already in use") from None
                 raise
-            return Server(self, core)
         if sock is None:
             raise ValueError("path was not specified, and no sock specified")
         if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
@@ -278,14 +279,14 @@ class Network:
             if problems:
                 raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
             sock.setblocking(False)
-            transport = await finish(self._datagram_socket(protocol_factory, sock))
+            transport = await finish(self._datagram_socket(protocol_factory, sock), close)
         elif family == getattr(socket, "AF_UNIX", None) and family:
             for address in (local_addr, remote_addr):
                 if address is not None and not isinstance(address, (str, bytes, os.PathLike)):
                     raise TypeError("string is expected")
             transport = await finish(self._datagram_unix(
                 protocol_factory, None if local_addr is None else _unix_name(local_addr),
-                None if remote_addr is None else _unix_name(remote_addr)))
+                None if remote_addr is None else _unix_name(remote_addr)), close)
         else:
             if not (local_addr or remote_addr) and family == 0:
                 raise ValueError("unexpected address family")
@@ -297,7 +298,7 @@ class Network:
             remote_host, remote_port = remote_addr or (None, None)
             transport = await finish(self._datagram(
                 protocol_factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
-                _name(remote_port), flags))
+                _name(remote_port), flags), close)
         return transport, transport.get_protocol()
 
     # --- pipes

@@ -126,7 +126,7 @@ class Sockets:
     async def sock_accept(self, sock):
         """Accepts a connection; returns its socket and the peer's address."""
         self._check_socket(sock)
-        fd, address = await finish(self._sock_accept(sock.fileno()))
+        fd, address = await finish(self._sock_accept(sock.fileno()), lambda accepted: os.close(accepted[0]))
         connection = socket.socket(fileno=fd)
         connection.setblocking(False)
         return connection, address

@@ -79,7 +79,12 @@ class Subprocesses:
             transport, [_encoded(argument) for argument in argv], None if executable is None else os.fspath(executable),
             environment, None if cwd is None else os.fsdecode(cwd), flags, *_stdio(stdin), *_stdio(stdout), *_stdio(stderr),
             process_group or 0, list(pass_fds))
-        await transport._made
+        try:
+            await transport._made
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
         return transport, protocol
 
 

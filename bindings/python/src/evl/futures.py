@@ -13,6 +13,9 @@ from .transports import DatagramTransport, StreamTransport
 class Operation(asyncio.Future):
     """A future that waits for one of evl's: cancelling it withdraws what is under way."""
 
+    # What is done with a result that nobody takes any more.
+    _dispose = None
+
     def __init__(self, loop, operation):
         super().__init__(loop=loop)
         self._operation = operation
@@ -23,12 +26,31 @@ class Operation(asyncio.Future):
         self._operation.withdraw()
         return True
 
+    def _too_late(self, result):
+        """It was cancelled when there was a result already, which has not been told yet."""
+        if self._dispose is not None:
+            self._dispose(result)
 
-async def finish(started):
-    """The result of what a function of the C part has begun."""
-    if type(started) is Operation:
+
+async def finish(started, dispose=None):
+    """The result of what a function of the C part has begun. dispose: what is done with it when it comes, but whoever waits is
+    cancelled, so that nobody else ever hears of it."""
+    if type(started) is not Operation:
+        return started
+    if dispose is None:
         return await started
-    return started
+    started._dispose = dispose
+    try:
+        return await started
+    except BaseException:
+        if not started.cancel() and not started.cancelled() and started.exception() is None:
+            dispose(started.result())
+        raise
+
+
+def close(thing):
+    """Disposes of a transport."""
+    thing.close()
 
 
 def _extract_stack():

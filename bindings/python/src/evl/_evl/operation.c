@@ -80,9 +80,13 @@ static void on_done(evl_future *future, void *of) {
         return;
     self->waiter = NULL;
     PyObject *done = PyObject_CallMethodNoArgs(waiter, names.done);
-    if (done == Py_True || done == NULL) {
-        answer = done;
-        Py_XINCREF(answer);
+    if (done == NULL) {
+        answer = NULL;
+    } else if (done == Py_True) {
+        PyObject *result = evl_future_cancelled(future) ? NULL : result_of(future, self->reader, self->data);
+        PyErr_Clear();
+        answer = result == NULL ? Py_NewRef(Py_None) : PyObject_CallMethod(waiter, "_too_late", "(O)", result);
+        Py_XDECREF(result);
     } else if (evl_future_cancelled(future)) {
         answer = PyObject_CallMethodNoArgs(waiter, names.cancel);
     } else {
