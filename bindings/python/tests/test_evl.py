@@ -1,6 +1,7 @@
 """What is evl's own: threads, signals, exits, the interpreter's lock, contexts, processes."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import importlib
@@ -8,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -887,6 +889,81 @@ class Transports(LoopTest):
             await asyncio.sleep(0.01)
             gc.collect()
             self.assertIsNone(gone())
+        self.loop.run_until_complete(main())
+
+    def test_cancelled_when_it_is_done(self):
+        # Between the end of what is waited for and its being told; nothing of it may stay behind.
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        path = f"{directory.name}/socket"
+        listening = socket.create_server(("127.0.0.1", 0), backlog=100)
+        accepting = socket.create_server(("127.0.0.1", 0), backlog=100)
+        accepting.setblocking(False)
+        unix = socket.socket(socket.AF_UNIX)
+        unix.bind(path)
+        unix.listen(100)
+        for sock in (listening, accepting, unix):
+            self.addCleanup(sock.close)
+        loop, protocol = self.loop, asyncio.Protocol
+
+        def given():
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            return loop.connect_accepted_socket(protocol, ours)
+
+        kinds = {
+            "connection": lambda: loop.create_connection(protocol, *listening.getsockname()),
+            "TLS": lambda: loop.create_connection(
+                protocol, *listening.getsockname(), ssl=ssl.create_default_context(), server_hostname="x"),
+            "unix connection": lambda: loop.create_unix_connection(protocol, path),
+            "socket": given,
+            "sock_accept": lambda: loop.sock_accept(accepting),
+            "server": lambda: loop.create_server(protocol, "localhost", 0),
+            "server of a socket": lambda: loop.create_server(protocol, sock=socket.create_server(("127.0.0.1", 0))),
+            "unix server": lambda: loop.create_unix_server(protocol, f"{path}-{time.monotonic_ns()}"),
+            "datagrams": lambda: loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0)),
+            "child": lambda: loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "100"),
+        }
+
+        def left():
+            gc.collect()
+            descriptors = set(os.listdir("/proc/self/fd"))
+            with open(f"/proc/self/task/{os.getpid()}/children") as children:
+                return len(descriptors), children.read()
+
+        async def attempt(kind, rounds):
+            """Whether it was cancelled."""
+            task = asyncio.ensure_future(kinds[kind]())
+            await asyncio.sleep(0)
+            with contextlib.ExitStack() as stack:
+                if kind == "sock_accept":
+                    stack.enter_context(socket.create_connection(accepting.getsockname()))
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+                task.cancel()
+                try:
+                    made = await task
+                except asyncio.CancelledError:
+                    return True
+                (made[0] if type(made) is tuple else made).close()
+                return False
+
+        async def main():
+            # What the loop makes when it first needs it.
+            await attempt("connection", 100)
+            await asyncio.sleep(0.01)
+            for kind in kinds:
+                before = left()
+                for rounds in range(10):
+                    with self.subTest(kind=kind, rounds=rounds):
+                        await attempt(kind, rounds)
+                        # What is closed takes its time.
+                        for _ in range(1000):
+                            if left() == before:
+                                break
+                            await asyncio.sleep(0.001)
+                        self.assertEqual(left(), before)
+
         self.loop.run_until_complete(main())
 
     def test_an_abstract_name(self):

@@ -11,7 +11,7 @@ from asyncio import constants, exceptions, sslproto
 
 from . import _evl
 from ._sockets import _check_file, _check_port, _finish_sending, _name, _regular_descriptor, _reworded
-from .futures import finish
+from .futures import close, finish
 from .server import Nowhere, Server
 
 try:
@@ -60,7 +60,7 @@ class Network:
         factory = _SecuredFactory(
             self, protocol_factory, None if ssl is True else ssl, waiter, server_hostname,
             dict(ssl_handshake_timeout=handshake_timeout, ssl_shutdown_timeout=shutdown_timeout))
-        await finish(connect(factory, *arguments))
+        await finish(connect(factory, *arguments), close)
         protocol, secure = factory.protocol, factory.made._app_transport
         factory.made = None
         try:
@@ -103,7 +103,7 @@ class Network:
                 return await self._secure(
                     connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
             factory = _Factory(protocol_factory)
-            transport = await finish(connect(factory, *arguments))
+            transport = await finish(connect(factory, *arguments), close)
         except OSError as error:
             raise _reworded(error)
         return transport, factory.protocol
@@ -134,7 +134,7 @@ class Network:
                 return await self._secure(
                     connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
             factory = _Factory(protocol_factory)
-            transport = await finish(connect(factory, *arguments))
+            transport = await finish(connect(factory, *arguments), close)
         except OSError as error:
             raise _reworded(error)
         return transport, factory.protocol
@@ -148,14 +148,14 @@ class Network:
         _check_stream(sock)
         if not ssl:
             factory = _Factory(protocol_factory)
-            transport = await finish(self._connect_socket(factory, sock))
+            transport = await finish(self._connect_socket(factory, sock), close)
             return transport, factory.protocol
         waiter = self.create_future()
         protocol = protocol_factory()
         tls = sslproto.SSLProtocol(
             self, protocol, ssl, waiter, server_side=True, ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout)
-        await finish(self._connect_socket(lambda: tls, sock))
+        await finish(self._connect_socket(lambda: tls, sock), close)
         try:
             await waiter
         except BaseException:
@@ -239,20 +239,22 @@ class Network:
                 return Server(self, Nowhere(start_serving))
         try:
             # What connections inherit is set before any is taken.
-            core = await finish(
+            server = await self._served(
                 self._serve(factory, hosts, _name(port or 0), family, options | (_NOT_STARTED if keep_alive else 0), backlog))
         except OSError as error:
             raise _reworded(error)
-        server = Server(self, core)
         if keep_alive:
             server._keep_alive()
             if start_serving:
                 server._begin()
         return server
 
+    async def _served(self, started, sockets=None):
+        core = await finish(started, lambda core: Server(self, core, sockets).close())
+        return Server(self, core, sockets)
+
     async def _serve_given(self, factory, sock, options, backlog):
-        core = await finish(self._serve_socket(factory, sock.fileno(), options, backlog))
-        return Server(self, core, [sock])
+        return await self._served(self._serve_socket(factory, sock.fileno(), options, backlog), [sock])
 
     async def create_unix_server(
             self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None,
@@ -267,12 +269,11 @@ class Network:
             if sock is not None:
                 raise ValueError("path and sock can not be specified at the same time")
             try:
-                core = await finish(self._serve_unix(factory, _unix_name(path), options, backlog))
+                server = await self._served(self._serve_unix(factory, _unix_name(path), options, backlog))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise OSError(errno.EADDRINUSE, f"Address {os.fspath(path)!r} is already in use") from None
                 raise
-            server = Server(self, core)
         else:
             if sock is None:
                 raise ValueError("path was not specified, and no sock specified")
@@ -299,14 +300,14 @@ class Network:
             if problems:
                 raise ValueError(f"socket modifier keyword arguments can not be used when sock is specified. ({problems})")
             sock.setblocking(False)
-            transport = await finish(self._datagram_socket(factory, sock))
+            transport = await finish(self._datagram_socket(factory, sock), close)
         elif family == getattr(socket, "AF_UNIX", None) and family:
             for address in (local_addr, remote_addr):
                 if address is not None and not isinstance(address, (str, bytes, os.PathLike)):
                     raise TypeError("string is expected")
             transport = await finish(self._datagram_unix(
                 factory, None if local_addr is None else _unix_name(local_addr),
-                None if remote_addr is None else _unix_name(remote_addr)))
+                None if remote_addr is None else _unix_name(remote_addr)), close)
         else:
             if not (local_addr or remote_addr) and family == 0:
                 raise ValueError("unexpected address family")
@@ -321,7 +322,7 @@ class Network:
             try:
                 transport = await finish(self._datagram(
                     factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
-                    _name(remote_port), flags))
+                    _name(remote_port), flags), close)
             except OSError as error:
                 if error.strerror == "can not get address information":
                     raise ValueError(error.strerror) from None

@@ -213,7 +213,7 @@ class Sockets:
             started = self._sock_accept(sock.fileno())
         except _evl.Busy:
             started = self._instead(sock, False, lambda: _accepted(*sock.accept()), self._sock_accept)
-        fd, address = await finish(started)
+        fd, address = await finish(started, lambda accepted: os.close(accepted[0]))
         connection = socket.socket(fileno=fd)
         connection.setblocking(False)
         return connection, address

@@ -144,7 +144,12 @@ class Subprocesses:
             None if env is None else [_variable(*item) for item in env.items()], None if cwd is None else _path(cwd), flags | more,
             (_stdio(stdin), _stdio(stdout), _stdio(stderr)), process_group or 0, pass_fds, identity, max(pipesize, 0),
             preexec_fn)
-        await transport._made
+        try:
+            await transport._made
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
         return transport, protocol
 
 

@@ -13,15 +13,27 @@ from .transports import DatagramTransport, StreamTransport, socket_info
 Operation = _evl.Operation
 
 
-async def finish(started):
-    """The result of what a function of the C part has begun."""
+async def finish(started, dispose=None):
+    """The result of what a function of the C part has begun. dispose: what is done with it when it comes, but whoever waits is
+    cancelled, so that nobody else ever hears of it."""
     if type(started) is not Operation:
         return started
+    if dispose is not None:
+        started.dispose = dispose
     try:
         return await started
+    except BaseException:
+        if dispose is not None and not started.cancel() and not started.cancelled() and started.exception() is None:
+            dispose(started.result())
+        raise
     finally:
         # It keeps the exception, whose traceback has this frame.
         del started
+
+
+def close(thing):
+    """Disposes of a transport."""
+    thing.close()
 
 
 def _convert_error(error):

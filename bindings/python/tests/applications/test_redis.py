@@ -148,6 +148,13 @@ class Redis(support.Test):
 
         await support.until(asked)
 
+    async def only_one(self, client):
+        """Waits until the server has no other clients."""
+        async def asked():
+            return (await client.info("clients"))["connected_clients"] == 1
+
+        await support.until(asked)
+
     async def test_blocking_pop(self):
         other = await self.begin()
         client = await self.client()
@@ -205,10 +212,7 @@ class Redis(support.Test):
         await asyncio.gather(*tasks)
         self.assertEqual(sum([await other.llen(f"list {number}") for number in range(7)]), 3000)
 
-        async def gone():
-            return (await other.info("clients"))["connected_clients"] == 1
-
-        await support.until(gone)
+        await self.only_one(other)
 
     async def test_pool(self):
         other = await self.begin()
@@ -262,6 +266,19 @@ class Redis(support.Test):
         async with nobody:
             with self.assertRaises(redis.ConnectionError):
                 await nobody.ping()
+
+    async def test_connections_that_are_given_up(self):
+        # At every moment of their making; none may stay open.
+        other = await self.begin()
+        for number in range(3):
+            for rounds in range(40):
+                async with self.way(number) as client:
+                    asking = self.task(client.ping())
+                    for _ in range(rounds):
+                        await asyncio.sleep(0)
+                    asking.cancel()
+                    await asyncio.wait([asking])
+        await self.only_one(other)
 
     async def test_certificate(self):
         async with redis.asyncio.Redis(host="localhost", port=self.tls_port, ssl=True, retry=Retry(NoBackoff(), 0)) as client:

@@ -23,6 +23,8 @@ typedef struct Part {
     bool writer;
     /* Nothing more is told of it. */
     bool stranded;
+    /* What is done with a result that nobody takes any more. */
+    PyObject *dispose;
 } Part;
 
 static PyTypeObject *Operation_Type, *Future_Type;
@@ -37,6 +39,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
         Py_VISIT(Py_TYPE(self));
     Py_VISIT(part->loop);
     Py_VISIT(part->kept);
+    Py_VISIT(part->dispose);
     return Future_Type->tp_traverse(self, visit, arg);
 }
 
@@ -57,6 +60,7 @@ static void end(Part *part) {
     if (future != NULL)
         evl_future_unref(future);
     Py_CLEAR(part->kept);
+    Py_CLEAR(part->dispose);
     if (part->view.obj != NULL)
         PyBuffer_Release(&part->view);
 }
@@ -129,9 +133,16 @@ static void on_done(evl_future *future, void *of) {
         LEAVE;
     }
     PyObject *done = PyObject_CallMethodNoArgs(self, names.done);
-    if (done == Py_True || done == NULL) {
-        answer = done;
-        Py_XINCREF(answer);
+    if (done == NULL) {
+        answer = NULL;
+    } else if (done == Py_True) {
+        /* It was cancelled when the result was there already, but not told yet. */
+        PyObject *result = NULL;
+        if (part->dispose != NULL && !evl_future_cancelled(future))
+            result = result_of(future, part->reader, part->data);
+        PyErr_Clear();
+        answer = result != NULL ? PyObject_CallOneArg(part->dispose, result) : Py_NewRef(Py_None);
+        Py_XDECREF(result);
     } else if (evl_future_cancelled(future)) {
         answer = PyObject_CallOneArg(future_cancel, self);
     } else {
@@ -257,7 +268,21 @@ static PyObject *get_sent(PyObject *self, void *unused) {
     return PyLong_FromSsize_t(part_of(self)->sent);
 }
 
+static PyObject *get_dispose(PyObject *self, void *unused) {
+    (void)unused;
+    PyObject *dispose = part_of(self)->dispose;
+    return Py_NewRef(dispose != NULL ? dispose : Py_None);
+}
+
+static int set_dispose(PyObject *self, PyObject *value, void *unused) {
+    (void)unused;
+    Py_XINCREF(value);
+    Py_XSETREF(part_of(self)->dispose, value);
+    return 0;
+}
+
 static PyGetSetDef attributes[] = {
+    {"dispose", get_dispose, set_dispose, "What is called with a result that comes when nobody takes it any more.", NULL},
     {"sent", get_sent, NULL, "How many bytes a sendfile that has failed or was cancelled had sent.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
