@@ -855,6 +855,41 @@ class Transports(LoopTest):
         got = []
         self.loop.run_until_complete(main())
 
+    def test_nothing_comes_before_the_connection_is_returned(self):
+        class Noting(asyncio.Protocol):
+            def connection_made(self, transport):
+                got.append("made")
+
+            def data_received(self, data):
+                got.append(data)
+
+            def datagram_received(self, data, address):
+                got.append(data)
+
+        async def main():
+            for kind in ("stream", "accepted", "datagram") * 20:
+                got.clear()
+                if kind == "datagram":
+                    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+                else:
+                    here, there = socket.socketpair()
+                with there:
+                    there.send(b"x")
+                    if kind == "stream":
+                        transport, _ = await self.loop.create_connection(Noting, sock=here)
+                    elif kind == "accepted":
+                        transport, _ = await self.loop.connect_accepted_socket(Noting, here)
+                    else:
+                        transport, _ = await self.loop.create_datagram_endpoint(Noting, sock=here)
+                    got.append("returned")
+                    while len(got) < 3:
+                        await asyncio.sleep(0.001)
+                    self.assertEqual(got, ["made", "returned", b"x"])
+                    transport.close()
+                    await asyncio.sleep(0)
+        got = []
+        self.loop.run_until_complete(main())
+
     def test_cancelled_connections(self):
         async def main():
             with socket.socket() as listening:

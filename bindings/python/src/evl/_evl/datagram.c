@@ -14,6 +14,8 @@ typedef struct {
     PyObject *context;
     PyObject *error;
     PyObject *sock;
+    /* Who awaits that it is made, until it is. */
+    PyObject *waiter;
     PyObject *weakrefs;
     int family;
     int depth;
@@ -60,6 +62,7 @@ static void end(Datagram *self) {
     self->datagram = NULL;
     Py_CLEAR(self->factory);
     Py_CLEAR(self->protocol);
+    Py_CLEAR(self->waiter);
     evl_datagram_unref(datagram);
 }
 
@@ -83,6 +86,7 @@ static int traverse(Datagram *self, visitproc visit, void *arg) {
     Py_VISIT(self->context);
     Py_VISIT(self->error);
     Py_VISIT(self->sock);
+    Py_VISIT(self->waiter);
     return 0;
 }
 
@@ -170,6 +174,7 @@ static void on_made(evl_datagram *datagram, void *of) {
         if (answer == NULL)
             loop_tell(self->loop, "Fatal error: protocol.connection_made() call failed.", (PyObject *)self, "transport");
         Py_XDECREF(answer);
+        operation_settle(self->loop, &self->waiter, (PyObject *)self);
     }
     leave(self);
     LEAVE;
@@ -466,6 +471,10 @@ static PyObject *read_datagram(evl_future *future, void *of) {
 
 static PyObject *started(Loop *loop, Datagram *self, int code, evl_future *future) {
     PyObject *result = code < 0 ? fail(code) : operation(loop, future, read_datagram, self, (PyObject *)self, NULL);
+    if (result != NULL && result != (PyObject *)self) {
+        Py_INCREF(result);
+        self->waiter = result;
+    }
     Py_DECREF(self);
     return result;
 }

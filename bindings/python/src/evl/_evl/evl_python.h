@@ -153,6 +153,9 @@ PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void 
 /* Has what waits for a descriptor wait for nothing, as asyncio's does when its reader or writer is removed: whether there was
  * any. */
 bool operation_strand(Loop *loop, int fd, bool writer);
+/* The result of an operation is there before evl's future is done: whoever awaits it goes on before anything else comes of it.
+ * Takes the reference that it finds over. */
+void operation_settle(Loop *loop, PyObject **waiting, PyObject *result);
 PyObject *read_nothing(evl_future *future, void *data);
 PyObject *read_number(evl_future *future, void *data);
 int operation_ready(PyObject *module);

@@ -124,6 +124,20 @@ static void note_sent(Part *part) {
         part->sent = (Py_ssize_t)size;
 }
 
+void operation_settle(Loop *loop, PyObject **waiting, PyObject *result) {
+    PyObject *waiter = *waiting;
+    if (waiter == NULL)
+        return;
+    *waiting = NULL;
+    PyObject *answer = PyObject_CallMethodNoArgs(waiter, names.done);
+    if (answer == Py_False)
+        Py_SETREF(answer, PyObject_CallMethodOneArg(waiter, names.set_result, result));
+    if (answer == NULL)
+        loop_tell(loop, "Completing a future failed", waiter, "future");
+    Py_XDECREF(answer);
+    Py_DECREF(waiter);
+}
+
 static void on_done(evl_future *future, void *of) {
     STAYS;
     PyObject *self = of, *answer;

@@ -52,6 +52,7 @@ static int traverse(Stream *self, visitproc visit, void *arg) {
     Py_VISIT(self->buffer);
     Py_VISIT(self->sock);
     Py_VISIT(self->pipe);
+    Py_VISIT(self->waiter);
     return 0;
 }
 
@@ -103,6 +104,7 @@ void stream_end(Stream *self) {
     Py_CLEAR(self->buffer);
     Py_CLEAR(self->factory);
     Py_CLEAR(self->protocol);
+    Py_CLEAR(self->waiter);
     if (transport != NULL) {
         if (evl_transport_get_data(transport) == self)
             evl_transport_set_data(transport, NULL, NULL);

@@ -33,6 +33,8 @@ typedef struct {
     /* A socket object for the descriptor, which is evl's; or the object whose descriptor was duplicated. */
     PyObject *sock;
     PyObject *pipe;
+    /* Who awaits that it is connected, until it is. */
+    PyObject *waiter;
     PyObject *weakrefs;
     /* The socket's own and its peer's. */
     RawAddress raw[2];

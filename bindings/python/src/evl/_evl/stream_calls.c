@@ -96,6 +96,7 @@ static void on_made(evl_transport *transport, void *of) {
     if (answer == NULL)
         tell(self, "Fatal error: protocol.connection_made() call failed.");
     Py_XDECREF(answer);
+    operation_settle(self->loop, &self->waiter, (PyObject *)self);
     leave(self);
     LEAVE;
 }
@@ -334,6 +335,10 @@ PyObject *read_stream(evl_future *future, void *of) {
 
 static PyObject *started(Loop *loop, Stream *self, int code, evl_future *future) {
     PyObject *result = code < 0 ? fail(code) : operation(loop, future, read_stream, self, (PyObject *)self, NULL);
+    if (result != NULL && result != (PyObject *)self) {
+        Py_INCREF(result);
+        self->waiter = result;
+    }
     Py_DECREF(self);
     return result;
 }
