@@ -22,7 +22,7 @@ typedef struct Part {
     int fd;
     bool writer;
     /* Nothing more is told of it. */
-    bool stranded;
+    bool over;
     /* What is done with a result that nobody takes any more. */
     PyObject *dispose;
 } Part;
@@ -130,8 +130,10 @@ void operation_settle(Loop *loop, PyObject **waiting, PyObject *result) {
         return;
     *waiting = NULL;
     PyObject *answer = PyObject_CallMethodNoArgs(waiter, names.done);
-    if (answer == Py_False)
+    if (answer == Py_False) {
+        part_of(waiter)->over = true;
         Py_SETREF(answer, PyObject_CallMethodOneArg(waiter, names.set_result, result));
+    }
     if (answer == NULL)
         loop_tell(loop, "Completing a future failed", waiter, "future");
     Py_XDECREF(answer);
@@ -142,7 +144,7 @@ static void on_done(evl_future *future, void *of) {
     STAYS;
     PyObject *self = of, *answer;
     Part *part = part_of(self);
-    if (part->stranded) {
+    if (part->over) {
         end(part);
         LEAVE;
     }
@@ -241,7 +243,7 @@ bool operation_strand(Loop *loop, int fd, bool writer) {
     for (Part *found = loop->pending; found != NULL; found = found->next) {
         if (found->fd != fd || found->writer != writer || evl_future_done(found->future))
             continue;
-        found->stranded = true;
+        found->over = true;
         unlink_part(found);
         return evl_future_cancel(found->future, NULL) >= 0;
     }
