@@ -11,7 +11,7 @@ from asyncio import constants, exceptions, sslproto
 
 from . import _evl
 from ._sockets import _check_file, _check_port, _finish_sending, _name, _regular_descriptor, _reworded
-from .futures import close, finish
+from .futures import close, close_connection, finish
 from .server import Nowhere, Server
 
 try:
@@ -60,7 +60,7 @@ class Network:
         factory = _SecuredFactory(
             self, protocol_factory, None if ssl is True else ssl, waiter, server_hostname,
             dict(ssl_handshake_timeout=handshake_timeout, ssl_shutdown_timeout=shutdown_timeout))
-        await finish(connect(factory, *arguments), close)
+        await finish(connect(factory, *arguments), close_connection)
         protocol, secure = factory.protocol, factory.made._app_transport
         factory.made = None
         try:
@@ -102,11 +102,9 @@ class Network:
             if ssl:
                 return await self._secure(
                     connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-            factory = _Factory(protocol_factory)
-            transport = await finish(connect(factory, *arguments), close)
+            return await finish(connect(protocol_factory, *arguments), close_connection)
         except OSError as error:
             raise _reworded(error)
-        return transport, factory.protocol
 
     async def create_unix_connection(
             self, protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None, ssl_handshake_timeout=None,
@@ -133,11 +131,9 @@ class Network:
             if ssl:
                 return await self._secure(
                     connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-            factory = _Factory(protocol_factory)
-            transport = await finish(connect(factory, *arguments), close)
+            return await finish(connect(protocol_factory, *arguments), close_connection)
         except OSError as error:
             raise _reworded(error)
-        return transport, factory.protocol
 
     async def connect_accepted_socket(
             self, protocol_factory, sock, *, ssl=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None):
@@ -147,15 +143,13 @@ class Network:
         _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         _check_stream(sock)
         if not ssl:
-            factory = _Factory(protocol_factory)
-            transport = await finish(self._connect_socket(factory, sock), close)
-            return transport, factory.protocol
+            return await finish(self._connect_socket(protocol_factory, sock), close_connection)
         waiter = self.create_future()
         protocol = protocol_factory()
         tls = sslproto.SSLProtocol(
             self, protocol, ssl, waiter, server_side=True, ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout)
-        await finish(self._connect_socket(lambda: tls, sock), close)
+        await finish(self._connect_socket(lambda: tls, sock), close_connection)
         try:
             await waiter
         except BaseException:

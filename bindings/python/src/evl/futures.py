@@ -36,6 +36,11 @@ def close(thing):
     thing.close()
 
 
+def close_connection(made):
+    """Disposes of a transport with its protocol."""
+    made[0].close()
+
+
 def _convert_error(error):
     """What a future fails with whose function has raised error in another thread."""
     if isinstance(error, StopIteration):

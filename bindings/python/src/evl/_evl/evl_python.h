@@ -150,6 +150,7 @@ typedef PyObject *(*Reader)(evl_future *future, void *data);
 PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
 /* The same, but an Operation in any case. */
 PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
+bool is_operation(PyObject *object);
 /* Has what waits for a descriptor wait for nothing, as asyncio's does when its reader or writer is removed: whether there was
  * any. */
 bool operation_strand(Loop *loop, int fd, bool writer);

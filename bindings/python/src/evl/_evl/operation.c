@@ -31,6 +31,8 @@ static PyTypeObject *Operation_Type, *Future_Type;
 /* asyncio.Future.cancel */
 static PyObject *future_cancel;
 
+bool is_operation(PyObject *object) { return Py_TYPE(object) == Operation_Type; }
+
 static Part *part_of(PyObject *self) { return (Part *)((char *)self + Future_Type->tp_basicsize); }
 
 static int traverse(PyObject *self, visitproc visit, void *arg) {

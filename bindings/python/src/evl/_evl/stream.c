@@ -53,12 +53,14 @@ static int traverse(Stream *self, visitproc visit, void *arg) {
     Py_VISIT(self->sock);
     Py_VISIT(self->pipe);
     Py_VISIT(self->waiter);
+    Py_VISIT(self->first);
     return 0;
 }
 
 static int clear(Stream *self) {
     stream_end(self);
     Py_CLEAR(self->base.extra);
+    Py_CLEAR(self->first);
     Py_CLEAR(self->failure);
     Py_CLEAR(self->context);
     Py_CLEAR(self->error);

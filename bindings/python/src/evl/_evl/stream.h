@@ -35,6 +35,8 @@ typedef struct {
     PyObject *pipe;
     /* Who awaits that it is connected, until it is. */
     PyObject *waiter;
+    /* What factory has made, until the waiter has it: connection_made may have closed the transport. */
+    PyObject *first;
     PyObject *weakrefs;
     /* The socket's own and its peer's. */
     RawAddress raw[2];

@@ -75,6 +75,8 @@ static void on_made(evl_transport *transport, void *of) {
     if (self->protocol == NULL && self->factory != NULL) {
         self->protocol = PyObject_CallNoArgs(self->factory);
         Py_CLEAR(self->factory);
+        Py_XINCREF(self->protocol);
+        self->first = self->protocol;
         if (self->protocol == NULL || stream_look_at_protocol(self) < 0) {
             if (!loop_takes_exit(self->loop)) {
                 PyObject *type, *traceback;
@@ -96,7 +98,14 @@ static void on_made(evl_transport *transport, void *of) {
     if (answer == NULL)
         tell(self, "Fatal error: protocol.connection_made() call failed.");
     Py_XDECREF(answer);
-    operation_settle(self->loop, &self->waiter, (PyObject *)self);
+    if (self->waiter != NULL) {
+        PyObject *pair = read_stream(NULL, self);
+        if (pair != NULL)
+            operation_settle(self->loop, &self->waiter, pair);
+        else
+            PyErr_WriteUnraisable((PyObject *)self);
+        Py_XDECREF(pair);
+    }
     leave(self);
     LEAVE;
 }
@@ -322,6 +331,7 @@ void stream_release(void *of) {
 
 /* --- what makes streams */
 
+/* The transport and its protocol. */
 PyObject *read_stream(evl_future *future, void *of) {
     (void)future;
     Stream *self = of;
@@ -329,13 +339,16 @@ PyObject *read_stream(evl_future *future, void *of) {
         PyErr_SetObject((PyObject *)Py_TYPE(self->failure), self->failure);
         return NULL;
     }
-    Py_INCREF(self);
-    return (PyObject *)self;
+    PyObject *protocol = self->first != NULL ? self->first : Py_None;
+    PyObject *pair = PyTuple_Pack(2, (PyObject *)self, protocol);
+    if (pair != NULL)
+        Py_CLEAR(self->first);
+    return pair;
 }
 
 static PyObject *started(Loop *loop, Stream *self, int code, evl_future *future) {
     PyObject *result = code < 0 ? fail(code) : operation(loop, future, read_stream, self, (PyObject *)self, NULL);
-    if (result != NULL && result != (PyObject *)self) {
+    if (result != NULL && is_operation(result)) {
         Py_INCREF(result);
         self->waiter = result;
     }
