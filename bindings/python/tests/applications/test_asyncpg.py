@@ -93,12 +93,17 @@ class Asyncpg(support.Test):
         pool = await self.pool(min_size=2, max_size=10)
         await pool.execute("drop table if exists counts; create table counts (n int); insert into counts values (0)")
         together = most = 0
+        full = asyncio.Event()
 
         async def work(number):
             nonlocal together, most
             async with pool.acquire() as connection:
                 together += 1
                 most = max(most, together)
+                if together == 10:
+                    full.set()
+                # All ten connections are in use at once.
+                await full.wait()
                 async with connection.transaction():
                     await connection.execute("update counts set n = n + 1")
                 together -= 1

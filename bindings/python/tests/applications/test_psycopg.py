@@ -153,26 +153,26 @@ class Psycopg(support.Test):
 
     async def test_pool(self):
         together = most = 0
+        full = asyncio.Event()
 
         async def work(pool, number):
             nonlocal together, most
             async with pool.connection() as connection:
                 together += 1
                 most = max(most, together)
+                if together == 10:
+                    full.set()
+                # All ten connections are in use at once: the pool grows while some wait.
+                await full.wait()
                 answer = await self.value(connection, "select %s::int", number), connection.info.backend_pid
                 together -= 1
                 return answer
 
         async with psycopg_pool.AsyncConnectionPool(self.where(), min_size=2, max_size=10, open=False) as pool:
             await pool.wait()
-            # Until the pool has grown to its full size: it does so while some wait.
-            for _ in range(100):
-                answers = await asyncio.gather(*(work(pool, number) for number in range(200)))
-                self.assertEqual([number for number, _ in answers], list(range(200)))
-                self.assertLessEqual(len({pid for _, pid in answers}), 10)
-                if most == 10:
-                    break
-            self.assertEqual(most, 10)
+            answers = await asyncio.gather(*(work(pool, number) for number in range(200)))
+            self.assertEqual([number for number, _ in answers], list(range(200)))
+            self.assertEqual((most, len({pid for _, pid in answers})), (10, 10))
             held = [await pool.getconn() for _ in range(10)]
             with self.assertRaises(psycopg_pool.PoolTimeout):
                 await pool.getconn(timeout=0.1)
