@@ -34,6 +34,8 @@ def from_tree():
 
 
 include_dir, library_dir = from_prefix() or from_pkg_config() or from_tree()
+if not (include_dir / "evl.h").exists():
+    raise SystemExit(f"no evl.h in {include_dir}: EVL_PREFIX or pkg-config leads to no libevl")
 archive = library_dir / "libevl.a"
 if archive.exists() and not os.environ.get("EVL_SHARED"):
     # Nothing else is needed where the wheel is installed.

@@ -10,7 +10,7 @@ import sys
 from asyncio import constants, exceptions, sslproto
 
 from . import _evl
-from ._sockets import _check_file, _check_port, _finish_sending, _name, _regular_descriptor, _reworded
+from ._sockets import _check_file, _check_port, _each_error, _finish_sending, _host, _name, _regular_descriptor, _reworded
 from .futures import close, close_connection, finish
 from .server import Nowhere, Server
 
@@ -73,7 +73,7 @@ class Network:
     async def create_connection(
             self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0, sock=None,
             local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None,
-            happy_eyeballs_delay=None, interleave=None):
+            happy_eyeballs_delay=None, interleave=None, all_errors=False):
         """Connects to a host; returns a transport and its protocol."""
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
@@ -86,6 +86,7 @@ class Network:
             if host is not None or port is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
             _check_stream(sock)
+            sock.setblocking(False)
             connect, arguments = self._connect_socket, (sock,)
         else:
             if host is None and port is None:
@@ -96,7 +97,7 @@ class Network:
             if interleave is None:
                 interleave = 0 if happy_eyeballs_delay is None else 1
             connect, arguments = self._connect, (
-                "localhost" if host is None else _name(host), _name(port or 0), _name(local_host), _name(local_port), family, flags,
+                "localhost" if host is None else _host(host), _name(port or 0), _host(local_host), _name(local_port), family, flags,
                 interleave, happy_eyeballs_delay or 0)
         try:
             if ssl:
@@ -104,6 +105,8 @@ class Network:
                     connect, arguments, protocol_factory, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
             return await finish(connect(protocol_factory, *arguments), close_connection)
         except OSError as error:
+            if all_errors and sock is None:
+                raise ExceptionGroup("create_connection failed", _each_error(error)) from None
             raise _reworded(error)
 
     async def create_unix_connection(
@@ -126,6 +129,7 @@ class Network:
                 raise ValueError("no path and sock were specified")
             if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
                 raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
+            sock.setblocking(False)
             connect, arguments = self._connect_socket, (sock,)
         try:
             if ssl:
@@ -142,6 +146,7 @@ class Network:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
         _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         _check_stream(sock)
+        sock.setblocking(False)
         if not ssl:
             return await finish(self._connect_socket(protocol_factory, sock), close_connection)
         waiter = self.create_future()
@@ -194,11 +199,23 @@ class Network:
             return protocol_factory
 
         def factory():
+            waiter = None
+            if self.get_debug():
+                waiter = self.create_future()
+                waiter.add_done_callback(self._secured)
             return sslproto.SSLProtocol(
-                self, protocol_factory(), ssl, None, server_side=True, ssl_handshake_timeout=ssl_handshake_timeout,
+                self, protocol_factory(), ssl, waiter, server_side=True, ssl_handshake_timeout=ssl_handshake_timeout,
                 ssl_shutdown_timeout=ssl_shutdown_timeout)
 
         return factory
+
+    def _secured(self, waiter):
+        """In debug mode: tells of a connection that did not come to shaking hands."""
+        if not waiter.cancelled() and waiter.exception() is not None:
+            self.call_exception_handler({
+                "message": "Error on transport creation for incoming connection",
+                "exception": waiter.exception(),
+            })
 
     async def create_server(
             self, protocol_factory, host=None, port=None, *, family=socket.AF_UNSPEC, flags=socket.AI_PASSIVE, sock=None,
@@ -225,9 +242,9 @@ class Network:
         if host is None or host == "":
             hosts = None
         elif isinstance(host, (str, bytes)) or not isinstance(host, collections.abc.Iterable):
-            hosts = [_name(host)]
+            hosts = [_host(host)]
         else:
-            hosts = [_name(name) for name in host]
+            hosts = [_host(name) for name in host]
             if not hosts:
                 # Nothing is not everything.
                 return Server(self, Nowhere(start_serving))
@@ -248,6 +265,7 @@ class Network:
         return Server(self, core, sockets)
 
     async def _serve_given(self, factory, sock, options, backlog):
+        sock.setblocking(False)
         return await self._served(self._serve_socket(factory, sock.fileno(), options, backlog), [sock])
 
     async def create_unix_server(
@@ -315,7 +333,7 @@ class Network:
             _check_port(remote_port, "connect")
             try:
                 transport = await finish(self._datagram(
-                    factory, family, proto, options, _name(local_host), _name(local_port), _name(remote_host),
+                    factory, family, proto, options, _host(local_host), _name(local_port), _host(remote_host),
                     _name(remote_port), flags), close)
             except OSError as error:
                 if error.strerror == "can not get address information":

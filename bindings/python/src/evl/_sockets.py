@@ -1,5 +1,6 @@
 """The sock_ methods of EventLoop, and look-ups."""
 
+import errno
 import os
 import re
 import socket
@@ -31,6 +32,13 @@ def _name(value):
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("ascii")
     return str(value)
+
+
+def _host(value):
+    """A host as libevl takes it."""
+    if value is not None and not isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(f"a host must be a str, bytes, or None, not {type(value).__name__}")
+    return _name(value)
 
 
 def _check_file(sock, file, offset, count):
@@ -83,7 +91,10 @@ def _reworded(error):
     if found:
         what, host, port, _ = found.groups()
         address = (host.strip("[]"), int(port))
-        if what == "bind":
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            # Not the address is what is wrong.
+            error.strerror = os.strerror(error.errno)
+        elif what == "bind":
             why = os.strerror(error.errno).lower()
             error.strerror = f"error while attempting to bind on address {address!r}: {why}"
         else:
@@ -100,6 +111,19 @@ def _check_port(port, call):
     """Has a port that is none fail as the socket module has it."""
     if isinstance(port, int) and not 0 <= port <= 65535:
         raise OverflowError(f"{call}(): port must be 0-65535.")
+
+
+_ERRNOS = {os.strerror(number).lower(): number for number in errno.errorcode}
+
+
+def _each_error(error):
+    """The failures that an error tells of, each as an error of its own."""
+    errors = []
+    for text in (error.strerror or "").split("; "):
+        found = _FAILED.match(text)
+        if found:
+            errors.append(_reworded(OSError(_ERRNOS.get(found[4].lower(), error.errno), text)))
+    return errors or [error]
 
 
 class Sockets:
@@ -123,6 +147,8 @@ class Sockets:
     async def sock_recv(self, sock, nbytes):
         """Receives at most nbytes."""
         self._check_socket(sock)
+        if nbytes < 0:
+            raise ValueError("negative buffersize in recv")
         try:
             started = self._sock_recv(sock.fileno(), nbytes)
         except _evl.Busy:
@@ -132,6 +158,8 @@ class Sockets:
     async def sock_recv_into(self, sock, buf):
         """Receives into a buffer; returns how many bytes."""
         self._check_socket(sock)
+        if not memoryview(buf).nbytes:
+            return 0
         try:
             started = self._sock_recv_into(sock.fileno(), buf)
         except _evl.Busy:
@@ -252,7 +280,7 @@ class Sockets:
 
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
         """socket.getaddrinfo, elsewhere."""
-        found = await finish(self._getaddrinfo(_name(host), _name(port), family, type, proto, flags))
+        found = await finish(self._getaddrinfo(_host(host), _name(port), family, type, proto, flags))
         return [
             (_member(socket.AddressFamily, entry[0]), _member(socket.SocketKind, entry[1]), *entry[2:]) for entry in found
         ]

@@ -48,7 +48,8 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         return f"<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
 
     def __del__(self, _warn=warnings.warn):
-        if not self.is_closed():
+        # Without that, it could not be made.
+        if "_origin_depth" in self.__dict__ and not self.is_closed():
             _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
             if not self.is_running():
                 self.close()
@@ -183,15 +184,19 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
         """Makes a future of this loop."""
         return futures.Future(loop=self)
 
-    def create_task(self, coro, *, name=None, context=None):
+    def create_task(self, coro, *, name=None, context=None, **kwargs):
         """Makes a task of a coroutine."""
         self._check_closed()
         if self._task_factory is None:
-            return tasks.Task(coro, loop=self, name=name, context=context)
+            task = tasks.Task(coro, loop=self, name=name, context=context, **kwargs)
+            if task._source_traceback:
+                # Whoever calls this has made it.
+                del task._source_traceback[-1]
+            return task
         if context is None:
-            task = self._task_factory(self, coro)
+            task = self._task_factory(self, coro, **kwargs)
         else:
-            task = self._task_factory(self, coro, context=context)
+            task = self._task_factory(self, coro, context=context, **kwargs)
         if name is not None and hasattr(task, "set_name"):
             task.set_name(name)
         return task
@@ -278,6 +283,9 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             if self._executor_shutdown_called:
                 raise RuntimeError("Executor shutdown has been called")
             executor = self._default_executor
+            if executor is None and self.is_running() and self._thread_id != threading.get_ident():
+                # libevl's is used by the loop's own thread.
+                executor = self._default_executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
             if executor is None:
                 executors.check()
                 executors.loops.add(self)
@@ -293,14 +301,14 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
     async def shutdown_default_executor(self, timeout=None):
         """Waits until the threads of the default executor have ended, but not longer than timeout seconds."""
         self._executor_shutdown_called = True
+        try:
+            ending = self._shut_pool_down(timeout)
+            if ending is not None:
+                await ending
+        except TimeoutError:
+            _warn_of_threads(timeout)
         executor = self._default_executor
         if executor is None:
-            ending = self._shut_pool_down(timeout)
-            try:
-                if ending is not None:
-                    await ending
-            except TimeoutError:
-                _warn_of_threads(timeout)
             return
         done = self.create_future()
 
@@ -370,6 +378,9 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
     def default_exception_handler(self, context):
         """Logs an exception that nobody has taken."""
         exception = context.get("exception")
+        handle = self._current_handle
+        if "source_traceback" not in context and handle is not None and handle._source_traceback:
+            context["handle_traceback"] = handle._source_traceback
         lines = [context.get("message") or "Unhandled exception in event loop"]
         for key in sorted(context):
             if key in ("message", "exception"):
@@ -377,10 +388,10 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             value = context[key]
             if key == "source_traceback":
                 text = "".join(traceback.format_list(value)).rstrip()
-                lines.append(f"Object created at (most recent call last):\n{text}")
+                lines.append(f"{key}: Object created at (most recent call last):\n{text}")
             elif key == "handle_traceback":
                 text = "".join(traceback.format_list(value)).rstrip()
-                lines.append(f"Handle created at (most recent call last):\n{text}")
+                lines.append(f"{key}: Handle created at (most recent call last):\n{text}")
             else:
                 lines.append(f"{key}: {value!r}")
         info = False if exception is None else (type(exception), exception, exception.__traceback__)

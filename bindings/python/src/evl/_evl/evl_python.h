@@ -19,6 +19,8 @@ typedef struct {
     evl_executor *pool;
     /* While the loop waits. */
     PyThreadState *waiting;
+    /* The handle whose callback runs; borrowed. */
+    PyObject *current;
     /* The exception that ends the run. */
     PyObject *raised;
     /* Socket operations that wait. */
@@ -138,6 +140,8 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
 /* To be called in a callback of evl's with an exception set: KeyboardInterrupt and SystemExit end the run, and it answers
  * true; else it does nothing. */
 bool loop_takes_exit(Loop *loop);
+/* Calls the loop's exception handler, for which exception is the one that is being handled (sys.exc_info). */
+PyObject *loop_call_handler(Loop *loop, PyObject *told, PyObject *exception);
 /* To be called in a callback of evl's with an exception set, which goes to the loop's exception handler. */
 void loop_tell(Loop *loop, const char *message, PyObject *about, const char *key);
 

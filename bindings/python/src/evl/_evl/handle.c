@@ -141,7 +141,7 @@ static void tell(Handle *self, PyObject *callback) {
         (self->source_traceback != NULL && PyDict_SetItemString(told, "source_traceback", self->source_traceback) < 0)) {
         PyErr_WriteUnraisable(callback);
     } else {
-        PyObject *answer = PyObject_CallMethodOneArg((PyObject *)loop, names.call_exception_handler, told);
+        PyObject *answer = loop_call_handler(loop, told, exception);
         if (answer == NULL && !loop_takes_exit(loop))
             PyErr_WriteUnraisable(callback);
         Py_XDECREF(answer);
@@ -202,7 +202,10 @@ void handle_run(void *of) {
         self->context = context = take_context();
     /* While it is called, it may be cancelled. */
     Py_XINCREF(context);
-    double began = self->loop->debug ? seconds() : 0;
+    Loop *loop = self->loop;
+    double began = loop->debug ? seconds() : 0;
+    PyObject *outer = loop->current;
+    loop->current = (PyObject *)self;
     if (context != NULL && PyContext_Enter(context) == 0) {
         result = call(callback, self->args, self->several);
         PyObject *type = NULL, *exception = NULL, *traceback = NULL;
@@ -227,6 +230,7 @@ void handle_run(void *of) {
             Py_XDECREF(answer);
         }
     }
+    loop->current = outer;
     /* The next call of the same handle, if there is one, finds what this one has set. */
     if (own && context != NULL && self->context == context && is_nobodys(context, 2)) {
         self->context = NULL;
@@ -267,12 +271,9 @@ static PyObject *cancel(Handle *self, PyObject *unused) {
         if (self->timer != NULL) {
             evl_timer *timer = self->timer;
             self->timer = NULL;
-            int code = evl_timer_cancel(timer);
+            /* By another thread it cannot be: it comes up when it is due, and calls nothing. */
+            (void)evl_timer_cancel(timer);
             evl_timer_unref(timer);
-            if (code == EVL_EWRONGTHREAD) {
-                self->cancelled = false;
-                return fail(code);
-            }
         }
         drop_callback(self);
     }

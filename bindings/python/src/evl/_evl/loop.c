@@ -205,6 +205,11 @@ static PyObject *get_closed(Loop *self, void *unused) {
     return PyBool_FromLong(evl_loop_is_closed(self->loop));
 }
 
+static PyObject *get_current_handle(Loop *self, void *unused) {
+    (void)unused;
+    return Py_NewRef(self->current != NULL ? self->current : Py_None);
+}
+
 static PyObject *get_debug_flag(Loop *self, void *unused) {
     (void)unused;
     return PyBool_FromLong(self->debug);
@@ -314,6 +319,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef attributes[] = {
     {"_clock_resolution", (getter)get_clock_resolution, NULL, NULL, NULL},
     /* Private to asyncio, but looked at by programs: uvloop has them, too. */
+    {"_current_handle", (getter)get_current_handle, NULL, NULL, NULL},
     {"_closed", (getter)get_closed, NULL, NULL, NULL},
     {"_debug", (getter)get_debug_flag, NULL, NULL, NULL},
     {"_thread_id", (getter)get_thread, NULL, NULL, NULL},

@@ -42,6 +42,15 @@ bool loop_takes_exit(Loop *self) {
     return true;
 }
 
+PyObject *loop_call_handler(Loop *self, PyObject *told, PyObject *exception) {
+    PyObject *outer = PyErr_GetHandledException();
+    PyErr_SetHandledException(exception);
+    PyObject *answer = PyObject_CallMethodOneArg((PyObject *)self, names.call_exception_handler, told);
+    PyErr_SetHandledException(outer);
+    Py_XDECREF(outer);
+    return answer;
+}
+
 void loop_tell(Loop *self, const char *message, PyObject *about, const char *key) {
     if (loop_takes_exit(self))
         return;
@@ -51,7 +60,7 @@ void loop_tell(Loop *self, const char *message, PyObject *about, const char *key
     if (traceback != NULL)
         PyException_SetTraceback(exception, traceback);
     PyObject *told = Py_BuildValue("{s:s,s:O,s:O}", "message", message, "exception", exception, key, about != NULL ? about : Py_None);
-    PyObject *answer = told == NULL ? NULL : PyObject_CallMethodOneArg((PyObject *)self, names.call_exception_handler, told);
+    PyObject *answer = told == NULL ? NULL : loop_call_handler(self, told, exception);
     if (answer == NULL && !loop_takes_exit(self))
         PyErr_WriteUnraisable((PyObject *)self);
     Py_XDECREF(answer);
@@ -92,7 +101,7 @@ void loop_on_exception(evl_loop *event_loop, const evl_exception *exception, voi
         Py_XDECREF(protocol);
         PyErr_Clear();
     }
-    PyObject *answer = told == NULL ? NULL : PyObject_CallMethodOneArg((PyObject *)self, names.call_exception_handler, told);
+    PyObject *answer = told == NULL ? NULL : loop_call_handler(self, told, raised);
     if (answer == NULL && !loop_takes_exit(self))
         PyErr_WriteUnraisable((PyObject *)self);
     Py_XDECREF(answer);

@@ -204,6 +204,10 @@ static void tell_failure(int code, const evl_process_options *options) {
             PyErr_SetString(error, "Exception occurred in preexec_fn.");
         Py_XDECREF(module);
         Py_XDECREF(error);
+    } else if (code == -EBADF || code == -EPERM || code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -EAGAIN) {
+        /* That is not about the program. */
+        errno = -code;
+        PyErr_SetFromErrno(PyExc_OSError);
     } else if (code > -20000 && code != -EINVAL) {
         bool no_directory = code == -ENOENT && options->cwd != NULL && access(options->cwd, F_OK) < 0;
         errno = -code;
