@@ -254,6 +254,10 @@ static PyObject *run(Handle *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static void cancel_timer(void *timer) { evl_timer_cancel(timer); }
+
+static void unref_timer(void *timer) { evl_timer_unref(timer); }
+
 static PyObject *cancel(Handle *self, PyObject *unused) {
     (void)unused;
     if (!self->cancelled) {
@@ -267,12 +271,11 @@ static PyObject *cancel(Handle *self, PyObject *unused) {
         if (self->timer != NULL) {
             evl_timer *timer = self->timer;
             self->timer = NULL;
-            int code = evl_timer_cancel(timer);
-            evl_timer_unref(timer);
-            if (code == EVL_EWRONGTHREAD) {
-                self->cancelled = false;
-                return fail(code);
-            }
+            /* Another thread's cancelling counts at once; the timer goes when the loop hears of it. */
+            if (evl_timer_cancel(timer) == EVL_EWRONGTHREAD)
+                evl_loop_call_soon_threadsafe(self->loop->loop, cancel_timer, timer, unref_timer, NULL, NULL);
+            else
+                evl_timer_unref(timer);
         }
         drop_callback(self);
     }
