@@ -397,6 +397,64 @@ class Threads(LoopTest):
             self.assertEqual(got, [] if debug else [1])
             self.assertEqual("Non-thread-safe" in "".join(map(str, raised)), debug)
 
+    def in_another_thread(self, work):
+        """Has work() called by another thread while the loop runs."""
+        raised = []
+
+        def other():
+            try:
+                work()
+            except BaseException as error:
+                raised.append(error)
+            self.loop.call_soon_threadsafe(lambda: self.loop.call_later(0.03, self.loop.stop))
+        thread = threading.Thread(target=other)
+        self.loop.call_soon(thread.start)
+        self.loop.run_forever()
+        thread.join()
+        return raised
+
+    def test_timers_of_another_thread(self):
+        self.loop.set_debug(False)
+        got, early = [], self.loop.call_later(0.02, lambda: got.append("early"))
+
+        def work():
+            early.cancel()
+            self.loop.call_later(0.01, got.append, "later")
+            self.loop.call_at(self.loop.time() + 0.01, got.append, "at")
+            handle = self.loop.call_later(0.01, got.append, "cancelled")
+            handle.cancel()
+            self.assertTrue(handle.cancelled() and early.cancelled())
+        self.assertEqual(self.in_another_thread(work), [])
+        self.assertEqual(sorted(got), ["at", "later"])
+        self.loop.set_debug(True)
+        (error,) = self.in_another_thread(lambda: self.loop.call_later(0.01, got.append, "debug"))
+        self.assertIn("Non-thread-safe", str(error))
+
+    def test_readers_and_transports_of_another_thread(self):
+        here, there = socket.socketpair()
+        a, b = socket.socketpair()
+        got = []
+        transport, _ = self.loop.run_until_complete(self.loop.create_connection(asyncio.Protocol, sock=a))
+
+        def work():
+            self.loop.add_reader(here, lambda: got.append(here.recv(10)))
+            there.send(b"x")
+            time.sleep(0.02)
+            self.assertTrue(self.loop.remove_reader(here))
+            self.assertFalse(self.loop.remove_reader(here))
+            changed = bytearray(b"a")
+            transport.write(changed)
+            changed[:] = b"z"
+            transport.write(b"b")
+            transport.writelines([b"c", b"d"])
+            transport.close()
+        self.assertEqual(self.in_another_thread(work), [])
+        self.assertEqual(got, [b"x"])
+        self.assertEqual(b.recv(10), b"abcd")
+        self.assertEqual(b.recv(10), b"")
+        for sock in (here, there, b):
+            sock.close()
+
     def test_a_loop_a_thread(self):
         results = []
 

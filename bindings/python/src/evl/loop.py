@@ -216,8 +216,16 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
     def _watch_object(self, fileobj, writer, callback, args):
         self._check_closed()
         fd = _descriptor(fileobj)
-        self._watch(fd, writer, callback, args)
+        if self._is_elsewhere():
+            self.call_soon_threadsafe(self._watch, fd, writer, callback, args)
+        else:
+            self._watch(fd, writer, callback, args)
         self._watched[fd, writer] = fileobj
+
+    def _is_elsewhere(self):
+        """Whether another thread runs the loop. Asyncio's readers and writers bear that; here it does what is asked."""
+        thread = self._thread_id
+        return thread is not None and thread != threading.get_ident()
 
     def _unwatch_object(self, fileobj, writer):
         try:
@@ -228,7 +236,10 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
             if not known:
                 raise
             fd = known[0][0]
-        self._watched.pop((fd, writer), None)
+        known = self._watched.pop((fd, writer), None)
+        if self._is_elsewhere():
+            self.call_soon_threadsafe(self._unwatch, fd, writer)
+            return known is not None
         return self._unwatch(fd, writer)
 
     def add_reader(self, fd, callback, *args):

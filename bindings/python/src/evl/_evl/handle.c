@@ -258,6 +258,10 @@ static PyObject *run(Handle *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static void cancel_timer(void *timer) { evl_timer_cancel(timer); }
+
+static void unref_timer(void *timer) { evl_timer_unref(timer); }
+
 static PyObject *cancel(Handle *self, PyObject *unused) {
     (void)unused;
     if (!self->cancelled) {
@@ -271,9 +275,11 @@ static PyObject *cancel(Handle *self, PyObject *unused) {
         if (self->timer != NULL) {
             evl_timer *timer = self->timer;
             self->timer = NULL;
-            /* By another thread it cannot be: it comes up when it is due, and calls nothing. */
-            (void)evl_timer_cancel(timer);
-            evl_timer_unref(timer);
+            /* Another thread's cancelling counts at once; the timer goes when the loop hears of it. */
+            if (evl_timer_cancel(timer) == EVL_EWRONGTHREAD)
+                evl_loop_call_soon_threadsafe(self->loop->loop, cancel_timer, timer, unref_timer, NULL, NULL);
+            else
+                evl_timer_unref(timer);
         }
         drop_callback(self);
     }

@@ -128,13 +128,39 @@ static bool nanoseconds(PyObject *number, int64_t *result, double *value) {
     return true;
 }
 
+static void release_timer(void *of) {
+    STAYS;
+    Py_DECREF((PyObject *)of);
+    LEAVE;
+}
+
+/* A timer that another thread has set has come to the loop's. */
+static void begin_timer(void *of) {
+    STAYS;
+    Handle *handle = of;
+    if (handle->callback == NULL || handle->timer != NULL)
+        LEAVE;
+    double scaled = handle->when * 1e9;
+    int64_t when_ns = scaled >= 9.2e18 ? INT64_MAX - 1 : scaled <= -9.2e18 ? INT64_MIN + 1 : (int64_t)llround(scaled);
+    Py_INCREF(handle);
+    int code = evl_loop_call_at(handle->loop->loop, when_ns, handle_run, handle, handle_release, NULL, &handle->timer);
+    if (code < 0) {
+        fail(code);
+        loop_tell(handle->loop, "A timer of another thread cannot be set", NULL, "handle");
+    }
+    LEAVE;
+}
+
 static PyObject *call_timer(Loop *self, int64_t when_ns, double when, PyObject *const *args, Py_ssize_t count, PyObject *context) {
     Handle *handle = handle_make(TimerHandle_Type, self, args[1], args + 2, count - 2, context);
     if (handle == NULL)
         return NULL;
     handle->when = when;
     Py_INCREF(handle);
-    int code = evl_loop_call_at(self->loop, when_ns, handle_run, handle, handle_release, NULL, &handle->timer);
+    /* As with call_soon. */
+    bool foreign = self->running && !self->debug && self->thread != PyThread_get_thread_ident();
+    int code = foreign ? evl_loop_call_soon_threadsafe(self->loop, begin_timer, handle, release_timer, NULL, NULL)
+                       : evl_loop_call_at(self->loop, when_ns, handle_run, handle, handle_release, NULL, &handle->timer);
     if (code < 0) {
         Py_DECREF(handle);
         return fail(code);

@@ -118,6 +118,19 @@ void stream_end(Stream *self) {
 
 static void release_bytes(void *bytes) { Py_DECREF((PyObject *)bytes); }
 
+/* Another thread has called a method. Asyncio's transports bear that by chance; here the loop's thread does what was asked. */
+static PyObject *elsewhere(Stream *self, const char *method, PyObject *arg) {
+    PyObject *bound = PyObject_GetAttrString((PyObject *)self, method), *answer = NULL;
+    if (bound != NULL)
+        answer = arg == NULL ? PyObject_CallMethod((PyObject *)self->loop, "call_soon_threadsafe", "O", bound)
+                             : PyObject_CallMethod((PyObject *)self->loop, "call_soon_threadsafe", "OO", bound, arg);
+    Py_XDECREF(bound);
+    if (answer == NULL)
+        return NULL;
+    Py_DECREF(answer);
+    Py_RETURN_NONE;
+}
+
 /* The answer of a function that writes. */
 static PyObject *written(Stream *self, int code) {
     if (code == 0)
@@ -145,14 +158,20 @@ static PyObject *stream_write(Stream *self, PyObject *data) {
         if (self->transport == NULL)
             return written(self, -EPIPE);
         Py_INCREF(data);
-        return written(self, evl_transport_write_owned(self->transport, PyBytes_AS_STRING(data), size, data, release_bytes));
+        int code = evl_transport_write_owned(self->transport, PyBytes_AS_STRING(data), size, data, release_bytes);
+        return code == EVL_EWRONGTHREAD ? elsewhere(self, "write", data) : written(self, code);
     }
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.100s'", Py_TYPE(data)->tp_name);
     int code = self->transport == NULL ? -EPIPE : evl_transport_write(self->transport, view.buf, (size_t)view.len);
+    PyObject *copy = code == EVL_EWRONGTHREAD ? PyBytes_FromStringAndSize(view.buf, view.len) : NULL;
     PyBuffer_Release(&view);
-    return written(self, code);
+    if (code != EVL_EWRONGTHREAD)
+        return written(self, code);
+    PyObject *answer = copy == NULL ? NULL : elsewhere(self, "write", copy);
+    Py_XDECREF(copy);
+    return answer;
 }
 
 static PyObject *stream_writelines(Stream *self, PyObject *lines) {
@@ -171,10 +190,10 @@ static PyObject *stream_writelines(Stream *self, PyObject *lines) {
                 break;
             buffers[taken] = (evl_buffer){views[taken].buf, (size_t)views[taken].len};
         }
-        if (taken == count)
-            result = written(self, self->transport == NULL
-                                       ? -EPIPE
-                                       : evl_transport_writelines(self->transport, buffers, (size_t)count));
+        if (taken == count) {
+            int code = self->transport == NULL ? -EPIPE : evl_transport_writelines(self->transport, buffers, (size_t)count);
+            result = code == EVL_EWRONGTHREAD ? elsewhere(self, "writelines", list) : written(self, code);
+        }
     }
     while (taken-- > 0)
         PyBuffer_Release(&views[taken]);
@@ -185,10 +204,12 @@ static PyObject *stream_writelines(Stream *self, PyObject *lines) {
 }
 
 /* A function of evl that does nothing on a transport that is gone. */
-static PyObject *simple(Stream *self, int (*function)(evl_transport *)) {
+static PyObject *simple(Stream *self, const char *name, int (*function)(evl_transport *)) {
     if (self->transport == NULL)
         Py_RETURN_NONE;
     int code = function(self->transport);
+    if (code == EVL_EWRONGTHREAD)
+        return elsewhere(self, name, NULL);
     if (code == -EOPNOTSUPP) {
         PyErr_SetNone(PyExc_NotImplementedError);
         return NULL;
@@ -198,10 +219,11 @@ static PyObject *simple(Stream *self, int (*function)(evl_transport *)) {
     return none_or_fail(code < 0 ? code : 0);
 }
 
+/* stream_write_eof is the method write_eof. */
 #define SIMPLE(name, function) \
     static PyObject *name(Stream *self, PyObject *unused) { \
         (void)unused; \
-        return simple(self, function); \
+        return simple(self, #name + sizeof "stream", function); \
     }
 SIMPLE(stream_write_eof, evl_transport_write_eof)
 SIMPLE(stream_pause_reading, evl_transport_pause_reading)
@@ -210,13 +232,13 @@ SIMPLE(stream_resume_reading, evl_transport_resume_reading)
 static PyObject *stream_close(Stream *self, PyObject *unused) {
     (void)unused;
     self->closed = true;
-    return simple(self, evl_transport_close);
+    return simple(self, "close", evl_transport_close);
 }
 
 static PyObject *stream_abort(Stream *self, PyObject *unused) {
     (void)unused;
     self->closed = true;
-    return simple(self, evl_transport_abort);
+    return simple(self, "abort", evl_transport_abort);
 }
 
 static PyObject *stream_force_close(Stream *self, PyObject *error) {
@@ -225,7 +247,7 @@ static PyObject *stream_force_close(Stream *self, PyObject *error) {
         Py_INCREF(error);
         self->error = error;
     }
-    return simple(self, evl_transport_abort);
+    return simple(self, "abort", evl_transport_abort);
 }
 
 static PyObject *stream_is_closing(Stream *self, PyObject *unused) {
