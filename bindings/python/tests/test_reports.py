@@ -119,6 +119,17 @@ class Errors(ReportTest):
             with self.assertRaises(TypeError, msg=wrong):
                 self.run_main(self.loop.getaddrinfo(wrong, 1))
 
+    def test_local_addresses(self):
+        async def main():
+            server = await self.loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            for local in (("127.0.0.2", 0), ("127.0.0.2", "0"), (b"127.0.0.2", None)):
+                transport, _ = await self.loop.create_connection(
+                    asyncio.Protocol, *server.sockets[0].getsockname(), local_addr=local)
+                self.assertEqual(transport.get_extra_info("sockname")[0], "127.0.0.2")
+                transport.close()
+            server.close()
+        self.run_main(main())
+
     def test_all_errors(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

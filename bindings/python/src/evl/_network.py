@@ -81,7 +81,8 @@ class Network:
             if not host:
                 raise ValueError("You must set server_hostname when using ssl without a host")
             server_hostname = host
-        _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if ssl_handshake_timeout is not None or ssl_shutdown_timeout is not None:
+            _check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             if host is not None or port is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
@@ -91,14 +92,17 @@ class Network:
         else:
             if host is None and port is None:
                 raise ValueError("host and port was not specified and no sock specified")
-            local_host, local_port = local_addr if local_addr is not None else (None, None)
-            _check_port(local_port, "bind")
+            local_host = local_port = None
+            if local_addr is not None:
+                local_host, local_port = local_addr
+                _check_port(local_port, "bind")
+                local_host, local_port = _host(local_host), _name(local_port)
             _check_port(port, "connect")
             if interleave is None:
                 interleave = 0 if happy_eyeballs_delay is None else 1
             connect, arguments = self._connect, (
-                "localhost" if host is None else _host(host), _name(port or 0), _host(local_host), _name(local_port), family, flags,
-                interleave, happy_eyeballs_delay or 0)
+                "localhost" if host is None else _host(host), _name(port or 0), local_host, local_port, family, flags, interleave,
+                happy_eyeballs_delay or 0)
         try:
             if ssl:
                 return await self._secure(

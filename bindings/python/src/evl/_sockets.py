@@ -1,6 +1,7 @@
 """The sock_ methods of EventLoop, and look-ups."""
 
 import errno
+import functools
 import os
 import re
 import socket
@@ -20,6 +21,7 @@ _CHUNK = 256 * 1024
 _FAILED = re.compile(r"(bind|connect) (\[.*\]|[^:]*):(\d+): ([^;]*)$", re.DOTALL)
 
 
+@functools.lru_cache(typed=True)
 def _name(value):
     """A host or a service as libevl takes it."""
     if isinstance(value, str):
@@ -34,6 +36,7 @@ def _name(value):
     return str(value)
 
 
+@functools.lru_cache(typed=True)
 def _host(value):
     """A host as libevl takes it."""
     if value is not None and not isinstance(value, (str, bytes, bytearray)):

@@ -180,10 +180,6 @@ class EventLoop(Network, Sockets, Subprocesses, _evl.Loop, asyncio.AbstractEvent
 
     # --- futures and tasks
 
-    def create_future(self):
-        """Makes a future of this loop."""
-        return futures.Future(loop=self)
-
     def create_task(self, coro, *, name=None, context=None, **kwargs):
         """Makes a task of a coroutine."""
         self._check_closed()

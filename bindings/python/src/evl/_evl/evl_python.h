@@ -155,6 +155,7 @@ PyObject *operation(Loop *loop, evl_future *future, Reader reader, void *data, P
 /* The same, but an Operation in any case. */
 PyObject *operation_pending(Loop *loop, evl_future *future, Reader reader, void *data, PyObject *kept, Py_buffer *view);
 bool is_operation(PyObject *object);
+PyObject *create_future(PyObject *loop, PyObject *unused);
 /* Has what waits for a descriptor wait for nothing, as asyncio's does when its reader or writer is removed: whether there was
  * any. */
 bool operation_strand(Loop *loop, int fd, bool writer);

@@ -330,6 +330,7 @@ static PyMethodDef methods[] = {
     {"call_soon_threadsafe", FAST(call_soon_threadsafe), "call_soon from any thread."},
     {"call_later", FAST(call_later), "Has callback(*args) called after delay seconds."},
     {"call_at", FAST(call_at), "Has callback(*args) called at a time of the loop's clock."},
+    {"create_future", create_future, METH_NOARGS, "Makes a future of this loop."},
     {"time", (PyCFunction)loop_time, METH_NOARGS, "The loop's clock, in seconds."},
     {"is_running", (PyCFunction)is_running, METH_NOARGS, "Whether the loop is running."},
     {"is_closed", (PyCFunction)is_closed, METH_NOARGS, "Whether the loop was closed."},

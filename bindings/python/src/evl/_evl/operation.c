@@ -126,6 +126,13 @@ static void note_sent(Part *part) {
         part->sent = (Py_ssize_t)size;
 }
 
+/* create_future(): an asyncio.Future of the loop. */
+PyObject *create_future(PyObject *loop, PyObject *unused) {
+    (void)unused;
+    PyObject *given[2] = {NULL, loop};
+    return PyObject_Vectorcall((PyObject *)Future_Type, given + 1, PY_VECTORCALL_ARGUMENTS_OFFSET, names.loop_keyword);
+}
+
 void operation_settle(Loop *loop, PyObject **waiting, PyObject *result) {
     PyObject *waiter = *waiting;
     if (waiter == NULL)
