@@ -1,13 +1,16 @@
-"""What became of servers since Python 3.11."""
+"""Servers, also what became of them since Python 3.11."""
 
 import asyncio
+import gc
 import os
 import socket
 import sys
 import tempfile
 import unittest
+import weakref
 
 import evl
+from support import LoopTest
 
 
 class Servers(unittest.TestCase):
@@ -72,6 +75,59 @@ class Servers(unittest.TestCase):
             with socket.create_connection(server.sockets[0].getsockname()):
                 self.assertEqual(await got, 1)
             server.close()
+        self.loop.run_until_complete(main())
+
+
+class Serving(LoopTest):
+    def test_a_server_that_nobody_refers_to(self):
+        class Greeting(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.write(b"hello")
+                transport.close()
+
+        async def main():
+            server = await self.loop.create_server(Greeting, "127.0.0.1", 0)
+            address, gone = server.sockets[0].getsockname(), weakref.ref(server)
+            del server
+            gc.collect()
+            reader, writer = await asyncio.open_connection(*address)
+            self.assertEqual(await reader.read(), b"hello")
+            writer.close()
+            await writer.wait_closed()
+            server = gone()
+            server.close()
+            await server.wait_closed()
+            del server
+            await asyncio.sleep(0.01)
+            gc.collect()
+            self.assertIsNone(gone())
+        self.loop.run_until_complete(main())
+
+    def test_a_server_of_no_hosts(self):
+        async def main():
+            server = await self.loop.create_server(asyncio.Protocol, [], 0)
+            self.assertEqual(server.sockets, ())
+            self.assertTrue(server.is_serving())
+            server.close()
+            await server.wait_closed()
+            self.assertFalse(server.is_serving())
+        self.loop.run_until_complete(main())
+
+    def test_a_factory_of_a_server_that_fails(self):
+        def factory():
+            raise ValueError("of the factory")
+
+        async def main():
+            server = await self.loop.create_server(factory, "127.0.0.1", 0)
+            for debug in (False, True):
+                self.loop.set_debug(debug)
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                await asyncio.sleep(0.02)
+                writer.close()
+                self.assertEqual(told, ["of the factory"] * debug)
+            server.close()
+        told = []
+        self.loop.set_exception_handler(lambda loop, context: told.append(str(context["exception"])))
         self.loop.run_until_complete(main())
 
 
