@@ -284,6 +284,34 @@ TEST(cancel_after_what_it_awaits_is_done_but_before_its_step) {
     end_loop(loop);
 }
 
+static void *left_over;
+
+static int look_step(evl_task *task, int status, void *arg, evl_future **next) {
+    if (status == EVL_ECANCELLED) {
+        CHECK_CODE(evl_future_result(evl_task_get_awaited(task), &left_over), 0);
+        return status;
+    }
+    *next = evl_future_ref((evl_future *)arg);
+    return 0;
+}
+
+/* What was made is there for whoever is cancelled to close. */
+TEST(a_step_that_is_cancelled_finds_what_it_awaited_done) {
+    evl_loop *loop = manual_loop();
+    evl_future *future = new_future(loop);
+    evl_task *task = NULL;
+    CHECK_CODE(evl_task_new(loop, look_step, future, NULL, NULL, &task), 0);
+    CHECK(evl_loop_run_once(loop, 0) >= 0);
+    CHECK_CODE(evl_future_set_result(future, &left_over, NULL), 0);
+    CHECK_CODE(evl_task_cancel(task, NULL), 1);
+    CHECK(evl_loop_run_until_idle(loop) >= 0);
+    CHECK(left_over == &left_over);
+    CHECK_INT(evl_future_cancelled(evl_task_as_future(task)), 1);
+    evl_task_unref(task);
+    evl_future_unref(future);
+    end_loop(loop);
+}
+
 TEST(a_task_may_ignore_a_cancel_and_is_told_of_the_next) {
     evl_loop *loop = manual_loop();
     struct walk w = {{NULL}, 2, 0, {0}, 0, 1, 0, NULL, 0};
