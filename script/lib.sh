@@ -92,8 +92,8 @@ install_package() {
 # build_python: the binding for Python as pip installs it, from a wheel that is built against the prefix, in an environment of its own.
 build_python() {
   [ -x "$build/python/bin/pip" ] || python3 -m venv "$build/python"
-  "$build/python/bin/python" -c 'import setuptools, wheel' 2>/dev/null ||
-    "$build/python/bin/pip" install --quiet 'setuptools>=64' wheel
+  "$build/python/bin/python" -c 'import setuptools, wheel; assert int(setuptools.__version__.split(".")[0]) >= 77' 2>/dev/null ||
+    "$build/python/bin/pip" install --quiet 'setuptools>=77' wheel
   rm -rf "$build/wheel" "$root/bindings/python/build"
   EVL_PREFIX=$prefix "$build/python/bin/pip" wheel --quiet --no-deps --no-build-isolation -w "$build/wheel" "$root/bindings/python"
   rm -rf "$root/bindings/python/build"
