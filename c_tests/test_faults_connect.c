@@ -67,7 +67,8 @@ static void open_places(void) {
 static void close_places(void) {
     int i;
     for (i = 0; i < 3; i++)
-        close(full_clients[i]);
+        if (full_clients[i] >= 0)
+            close(full_clients[i]);
     close(full_fd);
     close(dead_fd);
     close(alive_fd);
@@ -307,9 +308,13 @@ static void start_over(evl_loop *loop, int refusals) {
     close_pair(fds);
 }
 
-/* Makes room where a connection waits. */
+/* Makes room where a connection waits, which nobody else is to take. */
 static void let_in(void) {
-    int taken;
+    int taken, i;
+    for (i = 0; i < 3; i++) {
+        close(full_clients[i]);
+        full_clients[i] = -1;
+    }
     CHECK(fcntl(full_fd, F_SETFL, O_NONBLOCK) == 0);
     while ((taken = accept(full_fd, NULL, NULL)) >= 0)
         close(taken);
