@@ -205,4 +205,36 @@ TEST(a_reader_becomes_a_writer) {
     end_loop(loop);
 }
 
+/* The kernel's list has what was read from, the transport's socket only the number; nothing is told to it in between. */
+TEST(a_transport_with_the_number_of_a_descriptor_that_was_read_from) {
+    int direction;
+    for (direction = 0; direction < 2; direction++) {
+        evl_loop *loop = real_loop();
+        struct peer peer;
+        evl_future *future;
+        int old[2], fds[2], number;
+        unix_pair(old);
+        unix_pair(fds);
+        if (direction == 0)
+            CHECK_CODE(evl_loop_add_reader(loop, old[0], nothing, NULL, NULL, NULL, NULL), 0);
+        else
+            CHECK_CODE(evl_loop_add_writer(loop, old[0], nothing, NULL, NULL, NULL, NULL), 0);
+        CHECK(evl_loop_run_once(loop, 0) >= 0);
+        CHECK_INT(direction == 0 ? evl_loop_remove_reader(loop, old[0]) : evl_loop_remove_writer(loop, old[0]), 1);
+        number = old[0];
+        close(old[0]);
+        CHECK_INT(dup2(fds[0], number), number);
+        close(fds[0]);
+        future = peer_adopt(&peer, loop, "", number);
+        put(fds[1], "hello");
+        UNTIL(loop, peer.total == 5);
+        CHECK_CODE(end_code(future), 0);
+        peer_close(&peer);
+        close(fds[1]);
+        close(old[1]);
+        end_loop(loop);
+        trace_reset();
+    }
+}
+
 TEST_MAIN()
