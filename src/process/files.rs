@@ -80,15 +80,19 @@ impl Files {
         if fd > 2 || fd == target {
             return Ok(fd);
         }
-        // SAFETY: the descriptor is new, and nobody else's.
-        unsafe {
-            let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-            if copy < 0 {
-                return Err(Error::last_os());
-            }
-            self.open.push(OwnedFd::from_raw_fd(copy));
-            Ok(copy)
-        }
+        let copy = above_standard(fd)?;
+        let number = copy.as_raw_fd();
+        self.open.push(copy);
+        Ok(number)
+    }
+}
+
+/// A copy of a descriptor, above the standard ones, which nobody inherits.
+pub(super) fn above_standard(fd: c_int) -> Result<OwnedFd> {
+    // SAFETY: a plain system call; the descriptor is new, and nobody else's.
+    unsafe {
+        let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
+        if copy < 0 { Err(Error::last_os()) } else { Ok(OwnedFd::from_raw_fd(copy)) }
     }
 }
 

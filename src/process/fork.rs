@@ -5,7 +5,7 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 
 use super::files::{self, Files};
@@ -28,7 +28,13 @@ pub(super) unsafe fn start(
 ) -> Result<c_int> {
     let (reader, writer) = files::pipe(0)?;
     // Its number must be none of those that the child gives to other descriptors.
-    let writer = if writer.as_raw_fd() > 2 { writer } else { above_standard(&writer)? };
+    let writer = if writer.as_raw_fd() > 2 { writer } else { files::above_standard(writer.as_raw_fd())? };
+    let report = writer.as_raw_fd();
+    let kept = files.kept.as_ref().map(|kept| {
+        let mut all = [kept.as_slice(), &[report]].concat();
+        all.sort_unstable();
+        all
+    });
     // No handler of this process runs in the child.
     // SAFETY: sets are filled before they are used. The child does what is told at `in_child`, and ends there.
     let pid = unsafe {
@@ -37,8 +43,8 @@ pub(super) unsafe fn start(
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
         let pid = libc::fork();
         if pid == 0 {
-            let code = in_child(options, files, candidates, envp, writer.as_raw_fd());
-            libc::write(writer.as_raw_fd(), (&raw const code).cast(), size_of::<c_int>());
+            let code = in_child(options, files, kept.as_deref(), candidates, envp);
+            libc::write(report, (&raw const code).cast(), size_of::<c_int>());
             libc::_exit(127);
         }
         let failure = Error::last_os();
@@ -56,14 +62,6 @@ pub(super) unsafe fn start(
             while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } < 0 && Error::last_os() == Error::INTERRUPTED {}
             Err(Error::from_code(code))
         }
-    }
-}
-
-fn above_standard(fd: &OwnedFd) -> Result<OwnedFd> {
-    // SAFETY: a plain system call; the descriptor is new, and nobody else's.
-    unsafe {
-        let copy = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3);
-        if copy < 0 { Err(Error::last_os()) } else { Ok(OwnedFd::from_raw_fd(copy)) }
     }
 }
 
@@ -85,16 +83,17 @@ fn check(result: c_int) -> std::result::Result<(), c_int> {
     if result < 0 { Err(Error::last_os().code()) } else { Ok(()) }
 }
 
-/// Becomes what `options` say, in the order of `subprocess`, and is executed. Returns why not.
+/// Becomes what `options` say, in the order of `subprocess`, and is executed. Returns why not. `kept` is what stays open above 2, in order;
+/// None: everything.
 ///
 /// # Safety
 /// In a forked child, as [`start`].
 unsafe fn in_child(
     options: &Options,
     files: &Files,
+    kept: Option<&[c_int]>,
     candidates: &[CString],
     envp: *const *const c_char,
-    report: c_int,
 ) -> c_int {
     // SAFETY: by this function's contract; nothing is called but the kernel, and the host's function.
     let prepared = unsafe {
@@ -106,8 +105,10 @@ unsafe fn in_child(
     if let Err(code) = prepared {
         return code;
     }
-    // SAFETY: as above.
-    unsafe { close_others(files, report) };
+    if let Some(kept) = kept {
+        // SAFETY: as above.
+        unsafe { close_others(kept) };
+    }
     let mut failure = -libc::ENOENT;
     for candidate in candidates {
         // SAFETY: as above.
@@ -172,28 +173,15 @@ unsafe fn prepare(options: &Options, files: &Files) -> std::result::Result<(), c
 ///
 /// # Safety
 /// As [`in_child`].
-unsafe fn close_others(files: &Files, report: c_int) {
-    let Some(kept) = &files.kept else { return };
-    let (mut next, mut from) = (3, 0);
+unsafe fn close_others(kept: &[c_int]) {
+    let mut next = 3;
     // SAFETY: nobody else in the child has descriptors.
     unsafe {
-        while let Some(fd) = following(kept, &mut from, report) {
+        for &fd in kept {
             close_range(next, fd - 1);
             next = fd + 1;
         }
         close_range(next, c_int::MAX);
-    }
-}
-
-/// The next of `kept`, which is sorted, and `report` among them. `from` counts, from 0 on.
-fn following(kept: &[c_int], from: &mut usize, report: c_int) -> Option<c_int> {
-    let before = kept.iter().filter(|&&fd| fd < report).count();
-    let at = *from;
-    *from += 1;
-    match at.cmp(&before) {
-        std::cmp::Ordering::Less => Some(kept[at]),
-        std::cmp::Ordering::Equal => Some(report),
-        std::cmp::Ordering::Greater => kept.get(at - 1).copied(),
     }
 }
 

@@ -17,6 +17,7 @@ from .server import Nowhere, Server
 try:
     import ssl as ssl_module
 except ImportError:
+    # An interpreter may be built without it.
     ssl_module = None  # type: ignore[assignment]
 
 _CHUNK = 16 * 1024

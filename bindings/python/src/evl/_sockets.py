@@ -14,6 +14,7 @@ from .futures import Operation, finish
 try:
     import ssl
 except ImportError:
+    # An interpreter may be built without it.
     ssl = None  # type: ignore[assignment]
 
 _CHUNK = 256 * 1024

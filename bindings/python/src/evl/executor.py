@@ -44,5 +44,6 @@ def _at_exit():
 
 
 _evl.set_thread_functions(_begin_thread, _end_thread)
+# Private; concurrent.futures does the same.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 os.register_at_fork(after_in_child=_evl.forget_threads)

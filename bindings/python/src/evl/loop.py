@@ -1,7 +1,6 @@
 """EventLoop: asyncio.AbstractEventLoop on a loop of evl's."""
 
 import asyncio
-import collections.abc
 import concurrent.futures
 import inspect
 import os

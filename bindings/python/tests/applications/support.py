@@ -302,6 +302,19 @@ class Certificates:
 
 # --- HTTP by hand
 
+
+class PostgreSQLTest(Test):
+    """Tests against a PostgreSQL of their own."""
+
+    @classmethod
+    def setUpClass(cls):
+        made = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(made.cleanup)
+        cls.certificates = Certificates(made.name)
+        cls.server = PostgreSQL(cls.certificates)
+        cls.addClassCleanup(cls.server.stop)
+
+
 def http(address, request, timeout=20):
     """Sends one request to a host and port or a unix socket, and returns all that is answered."""
     with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as sock:

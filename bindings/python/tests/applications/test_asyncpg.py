@@ -4,7 +4,6 @@ import asyncio
 import datetime
 import decimal
 import io
-import tempfile
 
 import support
 
@@ -15,15 +14,7 @@ import asyncpg
 MIB = 1 << 20
 
 
-class Asyncpg(support.Test):
-    @classmethod
-    def setUpClass(cls):
-        made = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(made.cleanup)
-        cls.certificates = support.Certificates(made.name)
-        cls.server = support.PostgreSQL(cls.certificates)
-        cls.addClassCleanup(cls.server.stop)
-
+class Asyncpg(support.PostgreSQLTest):
     def where(self, number=0):
         """By TCP, by a unix socket, or by TLS."""
         options = {"user": "tester", "database": "postgres", "port": self.server.port}

@@ -1,7 +1,6 @@
 """psycopg 3 on evl, against a PostgreSQL of its own: it waits for libpq's socket by add_reader and add_writer."""
 
 import asyncio
-import tempfile
 
 import support
 
@@ -13,15 +12,7 @@ import psycopg_pool
 MIB = 1 << 20
 
 
-class Psycopg(support.Test):
-    @classmethod
-    def setUpClass(cls):
-        made = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(made.cleanup)
-        cls.certificates = support.Certificates(made.name)
-        cls.server = support.PostgreSQL(cls.certificates)
-        cls.addClassCleanup(cls.server.stop)
-
+class Psycopg(support.PostgreSQLTest):
     def where(self, number=0):
         """By TCP, by a unix socket, or by TLS."""
         way = (
